@@ -1,0 +1,55 @@
+// Tensor: a view of memory that kernels see. Plain data: no ownership, no methods that the linker could share
+// between translation units compiled for different instruction sets.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#define EYRIE_INLINE static inline __attribute__((always_inline))
+
+namespace eyrie {
+
+enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, count };
+enum class Layout : uint8_t { dense, tiles };
+enum class DeviceKind : uint8_t { cpu, cuda };
+
+constexpr int kMaxRank = 5;
+
+struct Tensor {
+  void* data = nullptr;
+  DType dtype = DType::f32;
+  Layout layout = Layout::dense;
+  DeviceKind device = DeviceKind::cpu;
+  uint8_t rank = 0;
+  int64_t shape[kMaxRank] = {};
+  int64_t stride[kMaxRank] = {};  // in elements; 0 for tiles
+};
+
+// A block is the smallest unit that a format stores: one element, or 32 quantised ones.
+struct DTypeInfo {
+  const char* name;
+  int block;        // elements
+  int block_bytes;  // bytes as stored in files (row-major)
+};
+
+EYRIE_INLINE DTypeInfo dtype_info(DType t) {
+  switch (t) {
+    case DType::f32: return {"f32", 1, 4};
+    case DType::f16: return {"f16", 1, 2};
+    case DType::bf16: return {"bf16", 1, 2};
+    case DType::i32: return {"i32", 1, 4};
+    case DType::u8: return {"u8", 1, 1};
+    case DType::u16: return {"u16", 1, 2};
+    case DType::q8_0: return {"q8_0", 32, 34};
+    case DType::q4_0: return {"q4_0", 32, 18};
+    case DType::q4_1: return {"q4_1", 32, 20};
+    default: return {"?", 1, 1};
+  }
+}
+
+EYRIE_INLINE int64_t numel(const Tensor& t) {
+  int64_t n = 1;
+  for (int i = 0; i < t.rank; i++) n *= t.shape[i];
+  return n;
+}
+
+}  // namespace eyrie
