@@ -72,7 +72,8 @@ function header() {
     lines.push('', `// ${op.signature}`, `struct ${n} {`);
     const tensors = op.args.filter((a) => a.tensor).map((a) => a.name);
     lines.push(`  const Tensor ${tensors.map((t) => `*${t}`).join(', ')};  // null: absent`);
-    for (const a of op.args.filter((a) => !a.tensor)) lines.push(`  ${a.type === 'f32' ? 'float' : 'int'} ${a.name};`);
+    for (const a of op.args.filter((a) => !a.tensor))
+      lines.push(`  ${a.type === 'f32' ? 'float' : 'int'} ${a.name};`);
     if (op.symbols.length) lines.push(`  int64_t ${op.symbols.join(', ')};`);
     lines.push('};', `EYRIE_INLINE ${n} ${op.name}_args(const Call& c) {`, `  ${n} a;`);
     op.args.forEach((a, i) => {
@@ -80,7 +81,7 @@ function header() {
       else if (a.optional) lines.push(`  a.${a.name} = c.tensor[${i}].data ? &c.tensor[${i}] : nullptr;`);
       else lines.push(`  a.${a.name} = &c.tensor[${i}];`);
     });
-    op.symbols.forEach((s, i) => lines.push(`  a.${s} = c.size[${i}];`));
+    for (const [i, s] of op.symbols.entries()) lines.push(`  a.${s} = c.size[${i}];`);
     lines.push('  return a;', '}');
   }
   lines.push('', '}  // namespace eyrie', '');
@@ -98,16 +99,31 @@ function typescript() {
     'export interface NativeOps {',
   ];
   for (const op of ops) {
-    lines.push('  /**', ...op.doc.split('\n').map((l) => `   * ${l}`), '   *', `   * \`${op.signature}\``, '   */');
-    const params = op.args.map((a) => `${camel(a.name)}: ${a.tensor ? 'Handle' : 'number'}${a.optional ? ' | null' : ''}`);
+    lines.push(
+      '  /**',
+      ...op.doc.split('\n').map((l) => `   * ${l}`),
+      '   *',
+      `   * \`${op.signature}\``,
+      '   */',
+    );
+    const params = op.args.map(
+      (a) => `${camel(a.name)}: ${a.tensor ? 'Handle' : 'number'}${a.optional ? ' | null' : ''}`,
+    );
     lines.push(`  ${op.name}(stream: number, ${params.join(', ')}): void;`);
   }
-  lines.push('}', '', '/** The table as data. */', 'export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [');
+  lines.push(
+    '}',
+    '',
+    '/** The table as data. */',
+    'export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [',
+  );
   for (const op of ops) lines.push(`  { name: '${op.name}', signature: '${op.signature}' },`);
   lines.push('];', '', '/** The columns of `sample`, in order. */', 'export const SAMPLING_COLUMNS = [');
   for (const s of sampling) {
     const doc = s.doc.replaceAll("'", "\\'");
-    lines.push(`  { name: '${camel(s.name)}', default: ${s.default}, min: ${s.min}, max: ${s.max}, doc: '${doc}' },`);
+    lines.push(
+      `  { name: '${camel(s.name)}', default: ${s.default}, min: ${s.min}, max: ${s.max}, doc: '${doc}' },`,
+    );
   }
   lines.push('] as const;', '');
   return lines.join('\n');

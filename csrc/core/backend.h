@@ -1,0 +1,37 @@
+// Backend: what an executor thread needs of a device to run launches and copies in order.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/call.h"
+#include "core/schema.h"
+#include "core/storage.h"
+
+namespace eyrie {
+
+// One enqueued op: its checked arguments and the memory that they view.
+struct Launch {
+  const Op* op;
+  Call call;
+  Kernel kernel = nullptr;       // CPU
+  Check check = nullptr;
+  std::vector<std::shared_ptr<Storage>> keep;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual DeviceKind device() const = 0;
+  // Fills in how the op runs here; throws EYRIE_UNSUPPORTED when it cannot.
+  virtual void prepare(Launch& launch) = 0;
+  // The rest is called on the executor thread only.
+  virtual void run(const Launch& launch) = 0;
+  virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
+  virtual void copy_out(void* host, const void* device, size_t bytes) = 0;  // waits for what was enqueued before
+  virtual std::shared_ptr<Storage> allocate(size_t bytes) = 0;              // any thread
+  virtual std::string describe() const = 0;                                 // level or device name
+  virtual int threads() const { return 1; }
+};
+
+}  // namespace eyrie

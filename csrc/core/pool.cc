@@ -1,0 +1,148 @@
+#include "core/pool.h"
+
+#include <sched.h>
+
+#include <cstdlib>
+#include <new>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace eyrie {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
+// Spins about 50 microseconds, then gives the core away: another process may have taken our partner's core, and spinning on
+// would cost both a whole time slice.
+template <class Ready>
+void spin_until(Ready ready) {
+  for (int i = 0; !ready(); i++) {
+    pause();
+    if (i > 1000) sched_yield();
+  }
+}
+
+}  // namespace
+
+void flush_denormals() {
+#if defined(__x86_64__)
+  _mm_setcsr(_mm_getcsr() | 0x8040);  // FTZ | DAZ
+#endif
+}
+
+TeamState::TeamState(int n) : size(n) {
+  for (int i = 0; i < n; i++) local.push_back(std::make_unique<Arena>());
+}
+
+void TeamState::barrier() {
+  if (size == 1) return;
+  const unsigned e = epoch_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size) {
+    arrived_.store(0, std::memory_order_relaxed);
+    epoch_.store(e + 1, std::memory_order_release);
+  } else {
+    spin_until([&] { return epoch_.load(std::memory_order_acquire) != e; });
+  }
+}
+
+// After a launch that needed several chunks one chunk of their total size takes their place.
+void TeamState::Arena::reset() {
+  used = 0;
+  if (chunks.size() <= 1) return;
+  size_t total = 0;
+  for (auto& c : chunks) {
+    total += c.second;
+    free(c.first);
+  }
+  chunks.clear();
+  take(total);
+  used = 0;
+}
+
+void* TeamState::Arena::take(size_t bytes) {
+  bytes = (bytes + 127) / 64 * 64;
+  if (chunks.empty() || used + bytes > chunks.back().second) {
+    const size_t size = bytes < 65536 ? 65536 : bytes;
+    char* p = static_cast<char*>(aligned_alloc(64, (size + 63) / 64 * 64));
+    if (!p) throw std::bad_alloc();
+    chunks.emplace_back(p, size);
+    used = 0;
+  }
+  void* p = chunks.back().first + used;
+  used += bytes;
+  return p;
+}
+
+TeamState::Arena::~Arena() {
+  for (auto& c : chunks) free(c.first);
+}
+
+void Team::barrier() { state->barrier(); }
+
+void* Team::local(size_t bytes) { return state->local[id]->take(bytes); }
+
+void* Team::shared(size_t bytes) {
+  if (size == 1) return state->shared.take(bytes);
+  state->barrier();
+  if (id == 0) state->shared_result = state->shared.take(bytes);
+  state->barrier();
+  return state->shared_result;
+}
+
+Pool::Pool(int threads) : state_(threads) {
+  for (int id = 1; id < threads; id++) threads_.emplace_back([this, id] { work(id); });
+}
+
+Pool::~Pool() {
+  stop_ = true;
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (auto& t : threads_) t.join();
+}
+
+void Pool::enter(int id) {
+  Team team;
+  team.id = id;
+  team.size = state_.size;
+  team.state = &state_;
+  state_.local[id]->reset();
+  kernel_(*call_, team);
+}
+
+void Pool::run(Kernel kernel, const Call& call) {
+  kernel_ = kernel;
+  call_ = &call;
+  state_.shared.reset();
+  if (state_.size == 1) return enter(0);
+  done_.store(0, std::memory_order_relaxed);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  enter(0);
+  spin_until([&] { return done_.load(std::memory_order_acquire) == state_.size - 1; });
+}
+
+void Pool::work(int id) {
+  flush_denormals();
+  unsigned seen = 0;
+  for (;;) {
+    for (int i = 0; i < 20000 && epoch_.load(std::memory_order_acquire) == seen; i++) {
+      pause();
+      if (i % 512 == 511) sched_yield();
+    }
+    epoch_.wait(seen, std::memory_order_acquire);  // sleeps only when nothing came
+    seen++;
+    if (stop_) return;
+    enter(id);
+    done_.fetch_add(1, std::memory_order_release);
+  }
+}
+
+}  // namespace eyrie

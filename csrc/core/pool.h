@@ -1,0 +1,57 @@
+// Pool: the worker threads of a CPU stream. The executor thread is worker 0.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "core/call.h"
+
+namespace eyrie {
+
+class TeamState {
+ public:
+  explicit TeamState(int size);
+  void barrier();
+  const int size;
+  // Scratch regions; grown between uses, freed with the state.
+  struct Arena {
+    std::vector<std::pair<char*, size_t>> chunks;
+    size_t used = 0;
+    void reset();
+    void* take(size_t bytes);
+    ~Arena();
+  };
+  std::vector<std::unique_ptr<Arena>> local;  // one per worker
+  Arena shared;
+  void* shared_result = nullptr;
+
+ private:
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<unsigned> epoch_{0};
+};
+
+class Pool {
+ public:
+  explicit Pool(int threads);
+  ~Pool();
+  int size() const { return state_.size; }
+  // Runs kernel(call, team) on every worker; the caller is worker 0. Always from the same thread.
+  void run(Kernel kernel, const Call& call);
+
+ private:
+  void work(int id);
+  void enter(int id);
+  TeamState state_;
+  std::vector<std::thread> threads_;
+  Kernel kernel_ = nullptr;
+  const Call* call_ = nullptr;
+  alignas(64) std::atomic<unsigned> epoch_{0};
+  alignas(64) std::atomic<int> done_{0};
+  std::atomic<bool> stop_{false};
+};
+
+// Denormals are flushed on every level, as the tensor instructions of some CPUs always do (design: equal bits).
+void flush_denormals();
+
+}  // namespace eyrie

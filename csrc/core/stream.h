@@ -1,0 +1,72 @@
+// Stream: an ordered queue on a device. Calls return at once; one executor thread drains the queue.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/error.h"
+
+namespace eyrie {
+
+// A recorded list of launches that can be replayed.
+using Graph = std::vector<std::unique_ptr<Launch>>;
+
+class Stream {
+ public:
+  explicit Stream(std::unique_ptr<Backend> backend);
+  ~Stream();
+
+  Backend& backend() { return *backend_; }
+  // Enqueues, or records while a capture is open.
+  void enqueue(std::unique_ptr<Launch> launch);
+  void replay(std::shared_ptr<const Graph> graph);
+  // Copies host bytes into `destination` in stream order; the bytes are copied before this returns.
+  void write(std::shared_ptr<Storage> storage, void* destination, const void* bytes, size_t size);
+  // done(data, error) runs on the executor thread, or on the closing thread when the stream is closed first.
+  // An error of an earlier launch is delivered to the next read or sync, and thereby cleared; launches between are skipped.
+  using Done = std::function<void(std::vector<char>&&, const Error*)>;
+  void read(std::shared_ptr<Storage> storage, const void* source, size_t size, Done done);
+  // Runs `action` on the executor thread, in stream order.
+  void host(std::shared_ptr<Storage> storage, std::function<void()> action);
+  void begin_capture();
+  std::shared_ptr<const Graph> end_capture();
+  bool capturing() const { return capture_ != nullptr; }
+  // Stops after the launch that runs now; queued reads fail with EYRIE_ABORTED. Idempotent.
+  void close();
+  bool closed() const { return stop_; }
+
+ private:
+  struct Job {
+    std::unique_ptr<Launch> launch;
+    std::shared_ptr<const Graph> graph;
+    std::shared_ptr<Storage> storage;
+    const void* source = nullptr;
+    void* destination = nullptr;
+    std::vector<char> bytes;
+    size_t size = 0;
+    Done done;
+    std::function<void()> action;
+  };
+  void push(Job job);
+  void loop();
+  void execute(Job& job);
+  void run(const Launch& launch);
+
+  std::unique_ptr<Backend> backend_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;
+  std::atomic<int> queued_{0};
+  std::atomic<bool> stop_{false};
+  std::unique_ptr<Error> failure_;      // executor thread only
+  std::shared_ptr<Graph> capture_;      // calling thread only
+  std::thread thread_;
+};
+
+}  // namespace eyrie

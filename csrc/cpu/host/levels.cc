@@ -1,0 +1,96 @@
+#include "cpu/host/levels.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include "core/error.h"
+
+namespace eyrie::cpu {
+namespace baseline {
+extern const Kernel kernels[];
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernel kernels[];
+}
+namespace avx512 {
+extern const Kernel kernels[];
+}
+#endif
+
+namespace {
+
+bool always() { return true; }
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// Cores that a cgroup quota leaves, or a large number.
+double cgroup_cores() {
+  std::string quota;
+  double period = 0;
+  std::ifstream v2("/sys/fs/cgroup/cpu.max");
+  if (v2 >> quota >> period && quota != "max") return std::atof(quota.c_str()) / period;
+  std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double us = -1;
+  if (q >> us && p >> period && us > 0) return us / period;
+  return 1e9;
+}
+
+}  // namespace
+
+const std::vector<Level>& levels() {
+  static const std::vector<Level> all = {
+      {"baseline", baseline::kernels, always},
+#if defined(__x86_64__)
+      {"avx2", avx2::kernels, has_avx2},
+      {"avx512", avx512::kernels, has_avx512},
+#endif
+  };
+  return all;
+}
+
+const Level& find_level(const std::string& name) {
+  std::string wanted = name;
+  const char* forced = std::getenv("EYRIE_CPU_LEVEL");
+  if (wanted.empty() && forced) wanted = forced;
+  const Level* best = nullptr;
+  std::string names;
+  for (const Level& level : levels()) {
+    if (level.supported()) {
+      names += (names.empty() ? "" : ", ") + std::string(level.name);
+      if (wanted.empty() || wanted == level.name) best = &level;
+    }
+  }
+  if (!best)
+    throw Error("EYRIE_NO_DEVICE", "CPU level " + wanted + " does not exist or this processor (" + cpu_name() +
+                                       ") lacks its instructions; usable: " + names);
+  return *best;
+}
+
+int available_cores() {
+  cpu_set_t set;
+  int n = int(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+  return std::max(1, std::min(n, int(std::ceil(cgroup_cores()))));
+}
+
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  return "unknown";
+}
+
+}  // namespace eyrie::cpu

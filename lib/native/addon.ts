@@ -1,0 +1,43 @@
+import type { Handle, NativeOps } from './ops.gen.ts';
+
+/** What this machine offers, as the addon sees it. */
+export interface Machine {
+  /** Model name of the processor. */
+  cpu: string;
+  /** Cores that are really there (affinity mask and cgroup quota). */
+  cores: number;
+  /** Instruction-set levels that this processor can run, ascending. */
+  levels: string[];
+  /** Levels built into the addon that this processor lacks. */
+  missingLevels: string[];
+  cuda: { built: boolean; devices: number; driver: number; message: string };
+}
+
+/** The exports of the native addon. Tensors, streams and graphs are numbers; errors carry a `code`. */
+export interface Addon {
+  ops: NativeOps;
+  alloc(stream: number, dtype: string, shape: readonly number[], packed: boolean): Handle;
+  mapFile(path: string, bytes: number): Handle;
+  view(
+    tensor: Handle,
+    dtype: string,
+    shape: readonly number[],
+    strides: readonly number[] | null,
+    offset: number,
+  ): Handle;
+  dispose(tensor: Handle): void;
+  write(stream: number, tensor: Handle, data: ArrayBufferView): void;
+  read(stream: number, tensor: Handle): Promise<ArrayBuffer>;
+  sync(stream: number): Promise<ArrayBuffer>;
+  discard(stream: number, tensor: Handle): void;
+  createStream(device: string, threads: number, level: string): number;
+  streamInfo(stream: number): { name: string; threads: number };
+  closeStream(stream: number): void;
+  beginCapture(stream: number): void;
+  endCapture(stream: number): number;
+  launchGraph(stream: number, graph: number): void;
+  disposeGraph(graph: number): void;
+  schema(): { name: string; signature: string }[];
+  machine(): Machine;
+  memory(): { allocated: number; peak: number; tensors: number; streams: number };
+}

@@ -1,0 +1,62 @@
+import type { DType, WeightFormat } from '../tensor/dtype.ts';
+import { type Tensor, Weight } from '../tensor/tensor.ts';
+import { dim, handle, type Maybe, output, table } from './call.ts';
+
+/**
+ * Packs the row-major bytes of a matrix into tiles; values are kept exactly.
+ * @param src u8[bytes], as the matrix lies in its file
+ * @param shape [outputs N, inputs K]; K divisible by 32 for block formats
+ * @param permute head size: reorders the rows of each head from interleaved to half rotary pairing; 0 keeps them
+ */
+export function packWeight(
+  src: Tensor,
+  format: WeightFormat,
+  shape: readonly [number, number],
+  permute: number = 0,
+): Weight {
+  const out = new Weight(src.stream, format, shape);
+  try {
+    table().pack_weight(src.stream.id, src.handle, permute, out.handle);
+  } catch (error) {
+    out.dispose();
+    throw error;
+  }
+  return out;
+}
+
+/** Converts [L] between dense float types, rounding to nearest even. */
+export function cast(src: Tensor, dtype: DType, out?: Maybe<Tensor>): Tensor {
+  const o = output(src.stream, out, [dim(src, 0, 'cast', 'src')], dtype);
+  table().cast(src.stream.id, src.handle, o.handle);
+  return o;
+}
+
+/** out[t] = scale * table[ids[t]] (+ pos[positions[t]]): [T,D]. */
+export function embed(a: {
+  table: Weight;
+  ids: Tensor;
+  pos?: Maybe<Tensor>;
+  positions?: Maybe<Tensor>;
+  scale?: number;
+  out?: Maybe<Tensor>;
+}): Tensor {
+  const s = a.ids.stream;
+  const out = output(s, a.out, [dim(a.ids, 0, 'embed', 'ids'), a.table.shape[1]]);
+  table().embed(
+    s.id,
+    a.table.handle,
+    a.ids.handle,
+    handle(a.pos),
+    handle(a.positions),
+    a.scale ?? 1,
+    out.handle,
+  );
+  return out;
+}
+
+/** out[r] = x[rows[r]]: [R,D]. */
+export function takeRows(a: { x: Tensor; rows: Tensor; out?: Maybe<Tensor> }): Tensor {
+  const out = output(a.x.stream, a.out, [dim(a.rows, 0, 'take_rows', 'rows'), dim(a.x, 1, 'take_rows', 'x')]);
+  table().take_rows(a.x.stream.id, a.x.handle, a.rows.handle, out.handle);
+  return out;
+}

@@ -1,0 +1,51 @@
+import { EyrieError } from '../errors.ts';
+
+/** Element types of dense tensors. */
+export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'u8' | 'u16';
+/** Formats of packed weight matrices. */
+export type WeightFormat = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_1';
+
+/** Typed arrays that carry tensor data; f16 and bf16 travel as their bits. */
+export type TensorData = Float32Array | Int32Array | Uint8Array | Uint16Array;
+
+export const DTYPE_BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2 };
+
+/** A typed array over `buffer` for the dtype. */
+export function typedArray(dtype: DType, buffer: ArrayBuffer): TensorData {
+  switch (dtype) {
+    case 'f32':
+      return new Float32Array(buffer);
+    case 'i32':
+      return new Int32Array(buffer);
+    case 'u8':
+      return new Uint8Array(buffer);
+    default:
+      return new Uint16Array(buffer);
+  }
+}
+
+/** Whether `data` is the typed array that carries `dtype`. */
+export function carries(dtype: DType, data: TensorData): boolean {
+  switch (dtype) {
+    case 'f32':
+      return data instanceof Float32Array;
+    case 'i32':
+      return data instanceof Int32Array;
+    case 'u8':
+      return data instanceof Uint8Array;
+    default:
+      return data instanceof Uint16Array;
+  }
+}
+
+/** The number of elements of a shape. */
+export function sizeOf(shape: readonly number[]): number {
+  let n = 1;
+  for (const d of shape) {
+    if (!Number.isSafeInteger(d) || d < 0) {
+      throw new EyrieError('EYRIE_SHAPE', `shape [${shape.join(',')}]: every size must be an integer >= 0`);
+    }
+    n *= d;
+  }
+  return n;
+}

@@ -1,0 +1,5 @@
+export type { DType, TensorData, WeightFormat } from './dtype.ts';
+export { DTYPE_BYTES, sizeOf } from './dtype.ts';
+export type { StreamOptions } from './stream.ts';
+export { Graph, Stream } from './stream.ts';
+export { MappedFile, Tensor, Weight } from './tensor.ts';
