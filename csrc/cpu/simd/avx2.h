@@ -88,6 +88,15 @@ EYRIE_INLINE V16 v_select_lt(V16 a, V16 b, V16 x, V16 y) {
   return {_mm256_blendv_ps(y.lo, x.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.hi, x.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
+// The lanes of a then b at even places, and those at odd places.
+EYRIE_INLINE void v_unzip(V16 a, V16 b, V16* even, V16* odd) {
+  const __m256 e0 = _mm256_shuffle_ps(a.lo, a.hi, 0x88), e1 = _mm256_shuffle_ps(b.lo, b.hi, 0x88);
+  const __m256 o0 = _mm256_shuffle_ps(a.lo, a.hi, 0xdd), o1 = _mm256_shuffle_ps(b.lo, b.hi, 0xdd);
+  even->lo = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(e0), 0xd8));
+  even->hi = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(e1), 0xd8));
+  odd->lo = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(o0), 0xd8));
+  odd->hi = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(o1), 0xd8));
+}
 EYRIE_INLINE float s_fma(float a, float b, float c) {
   return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }

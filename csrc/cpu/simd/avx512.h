@@ -62,6 +62,13 @@ EYRIE_INLINE V16 v_pow2(V16 n) {
 EYRIE_INLINE V16 v_select_lt(V16 a, V16 b, V16 x, V16 y) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
 }
+// The lanes of a then b at even places, and those at odd places.
+EYRIE_INLINE void v_unzip(V16 a, V16 b, V16* even, V16* odd) {
+  const __m512i e = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i o = _mm512_add_epi32(e, _mm512_set1_epi32(1));
+  even->v = _mm512_permutex2var_ps(a.v, e, b.v);
+  odd->v = _mm512_permutex2var_ps(a.v, o, b.v);
+}
 EYRIE_INLINE float s_fma(float a, float b, float c) {
   return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }

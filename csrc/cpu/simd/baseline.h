@@ -50,6 +50,15 @@ EYRIE_INLINE V16 v_round_bf16(V16 a) { EYRIE_LANES(bf16_to_float(float_to_bf16(a
 EYRIE_INLINE V16 v_pow2(V16 n) { EYRIE_LANES(bits_to_float(uint32_t(int32_t(n.v[i]) + 127) << 23)); }
 // a < b ? x : y
 EYRIE_INLINE V16 v_select_lt(V16 a, V16 b, V16 x, V16 y) { EYRIE_LANES(a.v[i] < b.v[i] ? x.v[i] : y.v[i]); }
+// The lanes of a then b at even places, and those at odd places.
+EYRIE_INLINE void v_unzip(V16 a, V16 b, V16* even, V16* odd) {
+  for (int i = 0; i < 8; i++) {
+    even->v[i] = a.v[2 * i];
+    odd->v[i] = a.v[2 * i + 1];
+    even->v[i + 8] = b.v[2 * i];
+    odd->v[i + 8] = b.v[2 * i + 1];
+  }
+}
 // Scalars with the rounding of the level's vector instruction.
 EYRIE_INLINE float s_fma(float a, float b, float c) { return a * b + c; }
 EYRIE_INLINE float s_sqrt(float a) { return sqrtf(a); }
