@@ -21,23 +21,62 @@ export function native(): Addon {
 }
 
 function find(): Addon {
+  const forced = process.env.EYRIE_ADDON;
+  if (forced) {
+    try {
+      return createRequire(import.meta.url)(forced) as Addon;
+    } catch (cause) {
+      const reason = `EYRIE_ADDON names ${forced}, which does not load: ${firstLine(cause)}`;
+      throw new EyrieError('EYRIE_NATIVE_LOAD', `${reason}\nUnset it to use the addon of the package.`, {
+        cause,
+      });
+    }
+  }
   try {
-    const forced = process.env.EYRIE_ADDON;
-    if (forced) return createRequire(import.meta.url)(forced) as Addon;
     return load(root) as Addon;
   } catch (cause) {
-    throw new EyrieError('EYRIE_NATIVE_LOAD', explain(cause), { cause });
+    throw new EyrieError('EYRIE_NATIVE_LOAD', `${diagnose(cause)}\n${remedy()}`, { cause });
   }
 }
 
-/** Why no binary could be loaded, and what to do. */
-function explain(cause: unknown): string {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+/** Why no binary could be loaded. */
+function diagnose(cause: unknown): string {
+  const reason = firstLine(cause);
   const platform = `${process.platform}-${process.arch}`;
-  const prebuilds = join(root, 'prebuilds');
-  const shipped = existsSync(prebuilds) ? readdirSync(prebuilds).filter((d) => d.includes('-')) : [];
-  const why = shipped.includes(platform)
-    ? `A prebuilt binary for ${platform} is there, but it did not load: ${reason.split('\n')[0]}`
-    : `No prebuilt binary for ${platform} (Node ${process.version}) is in the package (it has: ${shipped.join(', ') || 'none'}).`;
-  return `${why}\nBuild one from the sources in the package (needs CMake 3.25 and a C++20 compiler): npx eyrie build`;
+  const machine = `${platform}, ${libc()}, Node ${process.version}`;
+  if (existsSync(join(root, 'build/Release/eyrie.node')))
+    return `The addon that was built here does not load (${machine}): ${reason}`;
+  const folders = list(join(root, 'prebuilds')).filter((name) => name.includes('-'));
+  const binaries = list(join(root, 'prebuilds', platform)).filter((name) => name.endsWith('.node'));
+  if (binaries.length === 0) {
+    const has = folders.length > 0 ? `it has ${folders.join(', ')}` : 'it has none';
+    return `The package has no prebuilt addon for this machine (${machine}): ${has}.`;
+  }
+  if (/No native build was found/.test(reason))
+    return `The prebuilt addons for ${platform} (${binaries.join(', ')}) do not fit this machine (${machine}).`;
+  const glibc = /GLIBC_[\d.]+/.exec(reason);
+  const why = glibc ? `it needs ${glibc[0].replace('_', ' ')} or newer` : reason;
+  return `The prebuilt addon for ${platform} does not load on this machine (${machine}): ${why}`;
+}
+
+/** The one command that helps. */
+function remedy(): string {
+  const command = import.meta.url.endsWith('.ts') ? 'npm run build:native' : 'npx eyrie build';
+  return `Build it from the sources in the package (needs CMake 3.25 or newer and a C++20 compiler): ${command}`;
+}
+
+function libc(): string {
+  if (process.platform !== 'linux') return process.platform;
+  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)
+    ?.header;
+  return header?.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}` : 'musl';
+}
+
+function firstLine(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.split('\n')[0] ?? '';
+}
+
+function list(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
 }
