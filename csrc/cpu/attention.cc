@@ -1,0 +1,464 @@
+// paged_attention. An item is a block of query rows of one request with one kv head: up to kItemRows packed rows
+// (token, query head), so that they share the chunk's keys and values. Items are laid end to end, weighted by rows x chunks,
+// and the line is cut into one equal share for each worker; a cut may fall between two chunks of an item. The chunks after
+// the cut then leave partial results (max, sum, acc), which the owner of the item's first chunk folds in order. So how the
+// work is cut does not show in the bits.
+#include "cpu/attention_chunk.h"
+#include "cpu/kv.h"
+
+namespace eyrie::cpu::EYRIE_LEVEL {
+
+namespace {
+
+constexpr int64_t kItemRows = 96;
+constexpr int64_t kDirectItem = 8;  // packed rows up to which converting the chunk does not pay
+
+EYRIE_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+EYRIE_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// What one query token sees: cached tokens [first, end), then of the tree (which starts at `prefix`) its ancestors.
+struct View {
+  int64_t position, first, end, prefix;
+  int64_t last;              // behind the last token that it may see
+  const uint32_t* ancestors; // null: no tree
+};
+
+struct Item {
+  int64_t request, head;         // kv head
+  int64_t row, tokens, packed;   // first row of q, tokens, tokens * G
+  int64_t chunk0, chunks;        // chunks with something visible
+  int64_t own;                   // leading chunks of the worker that starts the item
+  int64_t partial;               // index of the first partial (in rows) among those of all items
+  int64_t start;                 // on the line of work
+};
+
+struct Plan {
+  PagedAttentionArgs a;
+  DType type;  // of the pages
+  int64_t G, D16, E16;
+  int64_t tokens;  // of an item
+  const int32_t *q_start, *seq_lens;
+
+  int64_t blocks(int64_t b) const { return div_up(q_start[b + 1] - q_start[b], tokens); }
+};
+
+EYRIE_INLINE int tree_depth(const uint32_t* w) {
+  return __builtin_popcount(w[0]) + __builtin_popcount(w[1]) + __builtin_popcount(w[2]) + __builtin_popcount(w[3]);
+}
+
+EYRIE_INLINE const uint32_t* tree_row(const Plan& p, int64_t t) {
+  if (!p.a.anc) return nullptr;
+  const uint32_t* w = (const uint32_t*)p.a.anc->data + t * 4;
+  return (w[0] | w[1] | w[2] | w[3]) ? w : nullptr;
+}
+
+EYRIE_INLINE int64_t first_visible(const Plan& p, int64_t position) {
+  int64_t first = 0;
+  if (p.a.window > 0) first = max64(first, position - p.a.window + 1);
+  if (p.a.chunk > 0) first = max64(first, position / p.a.chunk * p.a.chunk);
+  return first;
+}
+
+__attribute__((noinline)) View view_of(const Plan& p, int64_t b, int64_t t) {
+  const int64_t n = p.q_start[b + 1] - p.q_start[b], i = t - p.q_start[b];
+  View v;
+  v.prefix = p.seq_lens[b] - n;
+  v.ancestors = tree_row(p, t);
+  v.position = v.prefix + (v.ancestors ? tree_depth(v.ancestors) - 1 : i);
+  v.first = first_visible(p, v.position);
+  v.end = v.ancestors ? v.prefix : v.position + 1;
+  v.last = v.prefix + i + 1;
+  return v;
+}
+
+__attribute__((noinline)) int64_t tree_position(const Plan& p, const View& v, int64_t b, int64_t j) {  // of row j of the request
+  const uint32_t* w = tree_row(p, p.q_start[b] + j);
+  return v.prefix + (w ? tree_depth(w) - 1 : j);
+}
+
+// Ancestor j of the tree, allowed by window and chunk as well.
+EYRIE_INLINE bool tree_visible(const Plan& p, const View& v, int64_t b, int64_t j) {
+  return (v.ancestors[j / 32] >> (j % 32) & 1) && tree_position(p, v, b, j) >= v.first;
+}
+
+// Walks over all items in the order of the line. `next` is false behind the last.
+struct Walk {
+  int64_t b = 0, block = 0, head = 0, start = 0, partial = 0;
+};
+
+__attribute__((noinline)) bool next_item(const Plan& p, Walk& w, Item& item) {
+  while (w.b < p.a.B && w.block >= p.blocks(w.b)) {
+    w.b++;
+    w.block = 0;
+  }
+  if (w.b >= p.a.B) return false;
+  item.request = w.b;
+  item.head = w.head;
+  item.row = p.q_start[w.b] + w.block * p.tokens;
+  item.tokens = min64(p.tokens, p.q_start[w.b + 1] - item.row);
+  item.packed = item.tokens * p.G;
+  int64_t first = INT64_MAX, last = 0;
+  for (int64_t t = item.row; t < item.row + item.tokens; t++) {
+    const View v = view_of(p, w.b, t);
+    first = min64(first, min64(v.first, v.last - 1));
+    last = max64(last, v.last);
+  }
+  item.chunk0 = first / kChunk;
+  item.chunks = div_up(last, kChunk) - item.chunk0;
+  item.start = w.start;
+  w.start += item.packed * item.chunks;
+  if (++w.head == p.a.J) {
+    w.head = 0;
+    w.block++;
+  }
+  return true;
+}
+
+struct Shares {
+  int64_t total, size;
+  bool whole;  // items are not cut
+
+  int64_t begin(int64_t worker) const { return total * worker / size; }
+  int64_t worker_at(int64_t x) const {  // the last worker whose share begins at or before x
+    int64_t w = x * size / (total > 0 ? total : 1);
+    while (w + 1 < size && begin(w + 1) <= x) w++;
+    while (w > 0 && begin(w) > x) w--;
+    return w;
+  }
+};
+
+// Worker of an item's first chunk; fills in how many chunks it keeps and where the partials of the others go.
+EYRIE_INLINE int64_t assign(const Shares& s, Walk& w, Item& item) {
+  const int64_t worker = s.worker_at(item.start);
+  item.own = item.chunks;
+  if (!s.whole && worker + 1 < s.size)
+    item.own = min64(item.chunks, div_up(s.begin(worker + 1) - item.start, item.packed));
+  item.partial = w.partial;
+  w.partial += (item.chunks - item.own) * item.packed;
+  return worker;
+}
+
+// Scratch of one worker.
+struct Scratch {
+  float *q, *keys, *rows, *values, *p, *acc;
+  float* state;  // [packed rows][E16 + 16]: acc, then max and sum
+  const void *k[kChunk], *v[kChunk];
+};
+
+// A row's chunk as it is being computed.
+struct Row {
+  View view;
+  int64_t token, head;  // query head
+  int begin, end;       // of the contiguous part, in the chunk
+  int tree_begin, tree_end;
+  bool any;
+};
+
+EYRIE_INLINE void fold_row(float* state, const float* acc, float m, float l, int64_t E16) {
+  float &m0 = state[E16], &l0 = state[E16 + 1];
+  if (m == -__builtin_inff()) return;  // nothing visible
+  if (m0 == -__builtin_inff()) {
+    memcpy(state, acc, size_t(E16) * sizeof(float));
+    m0 = m;
+    l0 = l;
+    return;
+  }
+  const float top = m0 > m ? m0 : m;
+  float x[16] = {m0 - top, m - top};
+  v_store(x, v_exp(v_load(x)));
+  const V16 a = v_set1(x[0]), b = v_set1(x[1]);
+  for (int64_t e = 0; e < E16; e += 16) v_store(state + e, v_fma(v_load(state + e), a, v_mul(v_load(acc + e), b)));
+  l0 = s_fma(l0, x[0], l * x[1]);
+  m0 = top;
+}
+
+// Pointers to the rows of tokens [begin, end) of a chunk.
+EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t chunk, int64_t begin, int64_t end,
+                            const void** rows) {
+  const int32_t* table = (const int32_t*)p.a.block_table->data + item.request * p.a.M;
+  const int64_t bytes = dtype_info(pages.dtype).block_bytes, step = pages.stride[2] * bytes;
+  for (int64_t j = begin; j < end;) {
+    const int64_t token = chunk * kChunk + j, in = token % p.a.S;
+    const int64_t run = min64(end, j + p.a.S - in);
+    const char* row = (const char*)pages.data +
+                      (table[token / p.a.S] * pages.stride[0] + item.head * pages.stride[1]) * bytes + in * step;
+    for (; j < run; j++, row += step) rows[j] = row;
+  }
+}
+
+// Scale, soft-cap, ALiBi and mask of one row's scores over groups [g0, g1).
+EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t b, int64_t c0, int g0, int g1, float* s) {
+  const PagedAttentionArgs& a = p.a;
+  const float scale = a.q_scale ? a.scale * ((const float*)a.q_scale->data)[row.token] : a.scale;
+  const V16 f = v_set1(scale), cap = v_set1(a.softcap);
+  for (int g = g0; g < g1; g++) {
+    V16 x = v_mul(v_load(s + 16 * g), f);
+    if (a.softcap != 0) x = v_mul(cap, v_tanh(v_div(x, cap)));
+    v_store(s + 16 * g, x);
+  }
+  if (a.alibi) {  // slope (j - position): the same softmax as slope j, but the rounding stays small where weights are large
+    float distance[kChunk];
+    for (int j = 16 * g0; j < 16 * g1; j++) distance[j] = float(c0 + j - row.view.position);
+    if (row.view.ancestors)
+      for (int j = row.tree_begin; j < row.tree_end; j++)
+        distance[j] = float(tree_position(p, row.view, b, c0 + j - row.view.prefix) - row.view.position);
+    const V16 slope = v_set1(((const float*)a.alibi->data)[row.head]);
+    for (int g = g0; g < g1; g++) v_store(s + 16 * g, v_fma(slope, v_load(distance + 16 * g), v_load(s + 16 * g)));
+  }
+  const float masked = -__builtin_inff();
+  for (int j = 16 * g0; j < row.begin && j < 16 * g1; j++) s[j] = masked;
+  for (int j = max64(row.end, 16 * g0); j < 16 * g1; j++) {
+    const bool visible = j >= row.tree_begin && j < row.tree_end && tree_visible(p, row.view, b, c0 + j - row.view.prefix);
+    if (!visible) s[j] = masked;
+  }
+}
+
+EYRIE_INLINE void values_rows(const Plan& p, const Scratch& x, bool direct, int rows, const float* probs, int begin, int end,
+                              float* acc) {
+  if (begin >= end) return;
+  if (direct) return values_direct_rows(p.type, rows, probs, x.v, begin, end, p.a.E, acc, p.E16);
+  for (int64_t e = 0; e < p.E16; e += 16)
+    values_tile_rows(rows, probs, x.values + e * kChunk, begin, end, acc + e, p.E16);
+}
+
+// Packed rows (at most kTileRows) with one chunk: writes each row's max, sum and acc (x.acc).
+__attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, const Item& item, bool direct, int64_t packed,
+                                            int count, int64_t chunk, int load_begin, int load_end, float* m, float* l) {
+  const int64_t c0 = chunk * kChunk, b = item.request;
+  Row rows[kTileRows];
+  int begin = kChunk, end = 0, common_begin = 0, common_end = kChunk;
+  for (int r = 0; r < count; r++) {
+    Row& row = rows[r];
+    row.token = item.row + (packed + r) / p.G;
+    row.head = item.head * p.G + (packed + r) % p.G;
+    const View& v = row.view = view_of(p, b, row.token);
+    row.begin = int(max64(0, min64(kChunk, v.first - c0)));
+    row.end = int(max64(row.begin, min64(kChunk, v.end - c0)));
+    row.tree_begin = row.tree_end = kChunk;
+    row.any = row.begin < row.end;
+    int first = row.begin, last = row.end;
+    if (v.ancestors) {
+      row.tree_begin = int(max64(0, min64(kChunk, v.prefix - c0)));
+      row.tree_end = int(max64(0, min64(kChunk, v.last - c0)));
+      if (row.tree_begin < row.tree_end && !row.any) first = row.tree_begin;
+      for (int j = row.tree_begin; j < row.tree_end; j++)
+        if (tree_visible(p, v, b, c0 + j - v.prefix)) {
+          row.any = true;
+          last = j + 1;
+        }
+    }
+    if (row.any) {
+      begin = int(min64(begin, first));
+      end = int(max64(end, last));
+    }
+    common_begin = int(max64(common_begin, row.begin));
+    common_end = int(min64(common_end, row.end));
+  }
+  for (int r = 0; r < count; r++) m[r] = -__builtin_inff();
+  if (begin >= end) return;
+
+  const int g0 = begin / 16, g1 = int(div_up(end, 16));
+  float* s = x.p;
+  const float* q = x.q + packed * p.D16;
+  for (int g = g0; g < g1; g++) {
+    if (direct)
+      scores_direct_rows(p.type, count, q, p.D16, x.k + 16 * g, int(max64(0, load_begin - 16 * g)),
+                                int(min64(16, load_end - 16 * g)), p.a.D, s + 16 * g);
+    else
+      scores_tile_rows(count, q, p.D16, x.keys + g * 16 * p.D16, p.D16 / 16, s + 16 * g);
+  }
+  for (int r = 0; r < count; r++) {
+    if (!rows[r].any) continue;
+    finish_scores(p, rows[r], b, c0, g0, g1, s + r * kChunk);
+    softmax_chunk(s + r * kChunk, g0, g1, &m[r], &l[r]);
+  }
+
+  // Values: the tokens that every row sees go together, before and behind them row by row, always ascending.
+  memset(x.acc, 0, size_t(count) * size_t(p.E16) * sizeof(float));
+  const bool together = common_begin < common_end;
+  if (together)
+    for (int r = 0; r < count; r++)
+      values_rows(p, x, direct, 1, s + r * kChunk, rows[r].begin, common_begin, x.acc + r * p.E16);
+  if (together) values_rows(p, x, direct, count, s, common_begin, common_end, x.acc);
+  for (int r = 0; r < count; r++) {
+    const Row& row = rows[r];
+    if (!row.any) continue;
+    float* acc = x.acc + r * p.E16;
+    const float* probs = s + r * kChunk;
+    values_rows(p, x, direct, 1, probs, together ? common_end : row.begin, row.end, acc);
+    for (int j = row.tree_begin; j < row.tree_end;) {  // runs of visible ancestors
+      int k = j;
+      while (k < row.tree_end && tree_visible(p, row.view, b, c0 + k - row.view.prefix)) k++;
+      values_rows(p, x, direct, 1, probs, j, k, acc);
+      j = k > j ? k : j + 1;
+    }
+  }
+}
+
+// Copies the item's queries, padded, in the order that the path reads.
+EYRIE_INLINE void load_queries(const Plan& p, const Scratch& x, const Item& item, bool direct) {
+  const int64_t steps = p.D16 / 16;
+  for (int64_t i = 0; i < item.packed; i++) {
+    const float* q = (const float*)p.a.q->data + (item.row + i / p.G) * p.a.q->stride[0] +
+                     (item.head * p.G + i % p.G) * p.a.q->stride[1];
+    float* out = x.q + i * p.D16;
+    if (direct) {
+      memcpy(out, q, size_t(p.a.D) * sizeof(float));
+      for (int64_t d = p.a.D; d < p.D16; d++) out[d] = 0;
+    } else {
+      for (int n = 0; n < 16; n++)
+        for (int64_t k = 0; k < steps; k++) {
+          const int64_t d = tree_leaf(n) + 16 * k;
+          out[n * steps + k] = d < p.a.D ? q[d] : 0;
+        }
+    }
+  }
+}
+
+// Chunks [first, last) of an item (counted from its chunk0): folded into x.state, or left at `partials`.
+__attribute__((noinline)) void attend_item(const Plan& p, Scratch& x, const Item& item, int64_t first, int64_t last, float* partials) {
+  const int64_t stride = p.E16 + 16;
+  const bool direct = item.packed <= kDirectItem;
+  load_queries(p, x, item, direct);
+  if (!partials)
+    for (int64_t i = 0; i < item.packed; i++) x.state[i * stride + p.E16] = -__builtin_inff();
+
+  int64_t seen_first = INT64_MAX, seen_last = 0;
+  for (int64_t t = item.row; t < item.row + item.tokens; t++) {
+    const View v = view_of(p, item.request, t);
+    seen_first = min64(seen_first, min64(v.first, v.last - 1));
+    seen_last = max64(seen_last, v.last);
+  }
+  for (int64_t c = first; c < last; c++) {
+    const int64_t chunk = item.chunk0 + c, c0 = chunk * kChunk;
+    const int begin = int(max64(0, seen_first - c0)), end = int(min64(kChunk, seen_last - c0));
+    page_rows(p, *p.a.k_pages, item, chunk, begin, end, x.k);
+    page_rows(p, *p.a.v_pages, item, chunk, begin, end, x.v);
+    if (!direct) {
+      for (int g = begin / 16; g < int(div_up(end, 16)); g++)
+        key_tile_of(p.type, x.k + 16 * g, int(max64(0, begin - 16 * g)), int(min64(16, end - 16 * g)), p.a.D, x.rows,
+                        x.keys + g * 16 * p.D16);
+      value_tiles_of(p.type, x.v, begin, end, p.a.E, x.values);
+    }
+    const int step = direct ? kDirectRows : kTileRows;
+    for (int64_t i = 0; i < item.packed; i += step) {
+      float m[kTileRows], l[kTileRows];
+      const int rows = int(min64(step, item.packed - i));
+      attend_rows(p, x, item, direct, i, rows, chunk, begin, end, m, l);
+      for (int r = 0; r < rows; r++) {
+        if (!partials) {
+          fold_row(x.state + (i + r) * stride, x.acc + r * p.E16, m[r], l[r], p.E16);
+          continue;
+        }
+        float* out = partials + ((c - first) * item.packed + i + r) * stride;
+        memcpy(out, x.acc + r * p.E16, size_t(p.E16) * sizeof(float));
+        out[p.E16] = m[r];
+        out[p.E16 + 1] = l[r];
+      }
+    }
+  }
+}
+
+// The sink joins the denominator, once; then acc / sum.
+EYRIE_INLINE void write_item(const Plan& p, const Scratch& x, const Item& item) {
+  for (int64_t i = 0; i < item.packed; i++) {
+    const int64_t t = item.row + i / p.G, h = item.head * p.G + i % p.G;
+    const float* state = x.state + i * (p.E16 + 16);
+    const float m = state[p.E16];
+    float l = state[p.E16 + 1], f = 1;
+    if (p.a.sinks) {
+      float z = ((const float*)p.a.sinks->data)[h];
+      if (p.a.alibi) z -= ((const float*)p.a.alibi->data)[h] * float(view_of(p, item.request, t).position);
+      const float top = m > z ? m : z;
+      float e[16] = {m - top, z - top};
+      v_store(e, v_exp(v_load(e)));
+      f = e[0];
+      l = s_fma(l, e[0], e[1]);
+    }
+    const V16 factor = v_set1(f / l);
+    float* out = (float*)p.a.out->data + (t * p.a.H + h) * p.a.E;
+    for (int64_t e = 0; e < p.a.E; e += 16) {
+      const V16 y = v_mul(v_load(state + e), factor);
+      if (e + 16 <= p.a.E) v_store(out + e, y);
+      else v_store_n(out + e, y, int(p.a.E - e));
+    }
+  }
+}
+
+}  // namespace
+
+void paged_attention(const Call& call, Team& team) {
+  Plan p;
+  p.a = paged_attention_args(call);
+  if (p.a.T == 0) return;
+  p.type = p.a.k_pages->dtype;
+  p.G = p.a.H / p.a.J;
+  p.D16 = div_up(p.a.D, 16) * 16;
+  p.E16 = div_up(p.a.E, 16) * 16;
+  p.tokens = max64(1, kItemRows / p.G);
+  p.q_start = (const int32_t*)p.a.q_start->data;
+  p.seq_lens = (const int32_t*)p.a.seq_lens->data;
+
+  Item item;
+  Shares shares{0, team.size, false};
+  int64_t items = 0, widest = 1;
+  {
+    Walk w;
+    for (; next_item(p, w, item); items++) widest = max64(widest, item.packed);
+    shares.total = w.start;
+  }
+  shares.whole = items >= 16 * team.size;
+  int64_t partial_rows = 0;
+  if (team.size > 1 && !shares.whole) {
+    Walk w;
+    while (next_item(p, w, item)) assign(shares, w, item);
+    partial_rows = w.partial;
+  }
+  const int64_t stride = p.E16 + 16;
+  float* partials = partial_rows ? (float*)team.shared(size_t(partial_rows * stride) * sizeof(float)) : nullptr;
+
+  const int64_t floats = widest * p.D16 + kChunk * p.D16 + 16 * p.D16 + kChunk * p.E16 + kTileRows * kChunk +
+                         kTileRows * p.E16 + widest * stride;
+  Scratch x;
+  x.q = (float*)team.local(size_t(floats) * sizeof(float));
+  x.keys = x.q + widest * p.D16;
+  x.rows = x.keys + kChunk * p.D16;
+  x.values = x.rows + 16 * p.D16;
+  x.p = x.values + kChunk * p.E16;
+  x.acc = x.p + kTileRows * kChunk;
+  x.state = x.acc + kTileRows * p.E16;
+
+  Walk w;
+  Item open;
+  bool unfinished = false;
+  while (next_item(p, w, item)) {
+    const int64_t worker = assign(shares, w, item);
+    if (worker > team.id) break;
+    if (worker == team.id) {
+      attend_item(p, x, item, 0, item.own, nullptr);
+      if (item.own == item.chunks) {
+        write_item(p, x, item);
+      } else {  // its share ends inside this item, which is therefore the last
+        open = item;
+        unfinished = true;
+      }
+    } else if (item.own < item.chunks) {
+      const int64_t begin = max64(item.own, div_up(shares.begin(team.id) - item.start, item.packed));
+      const int64_t end = team.id + 1 == team.size ? item.chunks
+                                                   : min64(item.chunks, div_up(shares.begin(team.id + 1) - item.start, item.packed));
+      if (begin < end)
+        attend_item(p, x, item, begin, end, partials + (item.partial + (begin - item.own) * item.packed) * stride);
+    }
+  }
+  if (!partials) return;
+  team.barrier();
+  if (!unfinished) return;
+  for (int64_t c = 0; c < open.chunks - open.own; c++)
+    for (int64_t i = 0; i < open.packed; i++) {
+      const float* part = partials + (open.partial + c * open.packed + i) * stride;
+      fold_row(x.state + i * stride, part, part[p.E16], part[p.E16 + 1], p.E16);
+    }
+  write_item(p, x, open);
+}
+
+}  // namespace eyrie::cpu::EYRIE_LEVEL
