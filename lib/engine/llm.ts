@@ -1,0 +1,251 @@
+import { EyrieError } from '../errors.ts';
+import { kvBytes, type KvDType } from '../kv/cache.ts';
+import { type Activations, type LlamaModel, loadWeights, type ModelConfig, type ModelFiles, openModel, workspaceBytes } from '../models/index.ts';
+import type { SamplingParams } from '../sampling/index.ts';
+import { availableMemory, formatBytes } from '../tensor/memory.ts';
+import { Stream } from '../tensor/stream.ts';
+import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
+import type { Controller } from './controller.ts';
+import { Engine } from './engine.ts';
+import { ForkingController } from './forking-controller.ts';
+import { Generation, invalidPrompt } from './generation.ts';
+import { readDefaults } from './generation-defaults.ts';
+import type { Sequence } from './sequence.ts';
+import { TextController } from './text-controller.ts';
+import { tokenizerSource } from './tokenizer-source.ts';
+
+/** What a load will allocate, in bytes. */
+export interface MemoryPlan {
+  weights: number;
+  kv: number;
+  workspace: number;
+  total: number;
+}
+
+export interface LoadOptions {
+  /** `'auto'`: the CPU (CUDA models are not built yet), `'cpu'` or `'cuda:N'`. @default 'auto' */
+  device?: string;
+  /** Worker threads. @default the cores that are really there */
+  threads?: number;
+  /** CPU level. @default the best one */
+  level?: string;
+  /** `'auto'` rounds the inputs of quantised and bf16 matrices to bf16; `'f32'` rounds nothing and keeps an f32 cache. @default 'auto' */
+  activations?: Activations;
+  /** Longest sequence in tokens. @default the model's, at most 4096 */
+  contextLength?: number;
+  /** Tokens in the KV cache over all sequences. @default contextLength */
+  kvTokens?: number;
+  /** @default 'f16', or 'f32' with activations 'f32' */
+  kvDtype?: KvDType;
+  /** Sequences computed together. @default 16 */
+  maxSequences?: number;
+  /** Tokens computed in one step. @default 512 */
+  maxBatchTokens?: number;
+  /** Called while loading: stage, bytes done and in total, and what will be allocated. */
+  onProgress?: (progress: { stage: 'weights' | 'ready'; done: number; total: number; memory: MemoryPlan }) => void;
+}
+
+export interface GenerateOptions extends SamplingParams {
+  /** @default what fits the context */
+  maxTokens?: number;
+  /** Texts that end the generation; they are not part of it. */
+  stop?: string | readonly string[];
+  /** Token ids that end the generation, beside the model's own. */
+  stopIds?: readonly number[];
+  /** Goes on after the model's end-of-text token. @default false */
+  ignoreEos?: boolean;
+  /** Choices; they share the pages of the prompt. @default 1 */
+  n?: number;
+  signal?: AbortSignal;
+}
+
+export interface ChatOptions extends GenerateOptions {
+  /** Variables of the model's template, such as `enable_thinking`. */
+  templateVariables?: Record<string, unknown>;
+  tools?: unknown[];
+}
+
+/**
+ * Loads a model from a GGUF file or a folder with config.json and safetensors.
+ * @throws EyrieError EYRIE_FILE, EYRIE_GGUF, EYRIE_SAFETENSORS, EYRIE_CONFIG, EYRIE_ARCHITECTURE, EYRIE_TOKENIZER, EYRIE_OUT_OF_MEMORY, …
+ */
+export async function load(path: string, options: LoadOptions = {}): Promise<LLM> {
+  const files = await openModel(path);
+  const { config } = files;
+  const contextLength = options.contextLength ?? Math.min(config.maxPositions, 4096);
+  if (!Number.isInteger(contextLength) || contextLength < 2 || contextLength > config.maxPositions) {
+    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `contextLength: expected an integer from 2 to the model's ${config.maxPositions}, got ${contextLength}`);
+  }
+  const engine = engineOptions(options, contextLength);
+  const memory = planMemory(files, engine, contextLength);
+  checkMemory(path, memory);
+  const device = options.device === undefined || options.device === 'auto' ? 'cpu' : options.device;
+  if (device !== 'cpu') {
+    throw new EyrieError('EYRIE_UNSUPPORTED', `device '${device}': models run on the CPU for now; single ops run on CUDA through eyrie/ops`);
+  }
+  const source = tokenizerSource(files.weights);
+  source.catch(() => {}); // awaited below; a failing load must not leave it unhandled
+  const stream = new Stream({ device, ...pick(options, 'threads'), ...pick(options, 'level') });
+  let model: LlamaModel | undefined;
+  try {
+    const tokenizing = source.then(async (s) => ({ source: s, tokenizer: await Tokenizer.create(s) }));
+    tokenizing.catch(() => {});
+    model = await loadWeights(files, stream, {
+      activations: options.activations ?? 'auto',
+      positions: contextLength,
+      onProgress: (done, total) => options.onProgress?.({ stage: 'weights', done, total, memory }),
+    });
+    const { source: tokenizerFiles, tokenizer } = await tokenizing;
+    tokenizer.checkVocabulary(config.vocabSize);
+    const template = tokenizerFiles.chatTemplate === null ? null : new ChatTemplate(tokenizerFiles.chatTemplate, tokenizerFiles.templateVars);
+    const llm = new LLM({ files, model, tokenizer, template, engine: new Engine(model, engine), memory, defaults: await readDefaults(files) });
+    options.onProgress?.({ stage: 'ready', done: files.weights.totalBytes, total: files.weights.totalBytes, memory });
+    return llm;
+  } catch (error) {
+    model?.dispose();
+    stream.dispose();
+    throw error;
+  }
+}
+
+function pick<K extends keyof LoadOptions>(options: LoadOptions, key: K): Pick<LoadOptions, K> | object {
+  return options[key] === undefined ? {} : { [key]: options[key] };
+}
+
+function engineOptions(o: LoadOptions, contextLength: number) {
+  const positive = (name: 'kvTokens' | 'maxSequences' | 'maxBatchTokens', fallback: number): number => {
+    const v = o[name] ?? fallback;
+    if (!Number.isInteger(v) || v < 1) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `${name}: expected an integer >= 1, got ${v}`);
+    return v;
+  };
+  const activations = o.activations ?? 'auto';
+  if (activations !== 'auto' && activations !== 'f32') throw new EyrieError('EYRIE_INVALID_ARGUMENT', `activations: expected 'auto' or 'f32', got '${String(activations)}'`);
+  const kvDtype = o.kvDtype ?? (activations === 'f32' ? 'f32' : 'f16');
+  if (!['f32', 'f16', 'bf16'].includes(kvDtype)) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
+  return {
+    contextLength,
+    kvTokens: positive('kvTokens', contextLength),
+    kvDtype,
+    maxSequences: positive('maxSequences', 16),
+    maxBatchTokens: positive('maxBatchTokens', 512),
+  };
+}
+
+function planMemory(files: ModelFiles, e: ReturnType<typeof engineOptions>, positions: number): MemoryPlan {
+  const c = files.config;
+  const weights = files.weights.totalBytes;
+  const kv = kvBytes({ layers: c.layers.length, kvHeads: c.kvHeads, headDim: c.headDim, pageSize: 32, pages: Math.ceil(e.kvTokens / 32), dtype: e.kvDtype });
+  const workspace = workspaceBytes(c, e.maxBatchTokens, e.maxSequences) + positions * c.rope.dims * 4;
+  return { weights, kv, workspace, total: weights + kv + workspace };
+}
+
+function checkMemory(path: string, plan: MemoryPlan): void {
+  const available = availableMemory();
+  if (plan.total <= available) return;
+  throw new EyrieError(
+    'EYRIE_OUT_OF_MEMORY',
+    `${path} needs ${formatBytes(plan.total)} (weights ${formatBytes(plan.weights)}, KV cache ${formatBytes(plan.kv)}, workspace ${formatBytes(plan.workspace)}), ` +
+      `${formatBytes(available)} are available; lower contextLength or kvTokens, or take a smaller model`,
+  );
+}
+
+/** A loaded model: text in, text out. */
+export class LLM {
+  readonly config: ModelConfig;
+  readonly files: ModelFiles;
+  readonly tokenizer: Tokenizer;
+  readonly template: ChatTemplate | null;
+  readonly engine: Engine;
+  readonly memory: MemoryPlan;
+  /** Sampling that the model's own generation_config.json asks for; explicit options win. */
+  readonly defaults: SamplingParams;
+  readonly #model: LlamaModel;
+
+  /** @internal use {@link load} */
+  constructor(parts: { files: ModelFiles; model: LlamaModel; tokenizer: Tokenizer; template: ChatTemplate | null; engine: Engine; memory: MemoryPlan; defaults: SamplingParams }) {
+    this.config = parts.files.config;
+    this.files = parts.files;
+    this.tokenizer = parts.tokenizer;
+    this.template = parts.template;
+    this.engine = parts.engine;
+    this.memory = parts.memory;
+    this.defaults = parts.defaults;
+    this.#model = parts.model;
+  }
+
+  get stream(): Stream {
+    return this.#model.stream;
+  }
+
+  /** Continues a text, or token ids as they are. */
+  complete(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+    return this.#generate(async () => {
+      if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+      if (Array.isArray(prompt)) return [...prompt];
+      throw invalidPrompt(prompt);
+    }, options);
+  }
+
+  /** Answers a conversation, through the model's chat template. */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    return this.#generate(async () => {
+      const text = await this.render(messages, options);
+      // The template writes the control tokens itself, bos included.
+      return this.tokenizer.encode(text, { bos: false });
+    }, options);
+  }
+
+  /** The text that `chat` gives to the model. @throws EyrieError EYRIE_TEMPLATE */
+  async render(messages: readonly ChatMessage[], options: Pick<ChatOptions, 'templateVariables' | 'tools'> = {}): Promise<string> {
+    if (!this.template) {
+      throw new EyrieError('EYRIE_TEMPLATE', `${this.files.path} has no chat template; use complete() with the model's own prompt format (eyrie run --raw)`);
+    }
+    return this.template.render([...messages], { addGenerationPrompt: true, tools: options.tools ?? null, extra: options.templateVariables ?? {} });
+  }
+
+  #generate(promptIds: () => Promise<number[]>, options: GenerateOptions): Generation {
+    const sequences: Sequence[] = [];
+    let cancelled = false;
+    const cancel = () => {
+      cancelled = true;
+      for (const s of sequences) this.engine.abort(s);
+    };
+    return new Generation(async (generation) => {
+      const n = options.n ?? 1;
+      if (!Number.isInteger(n) || n < 1) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `n: expected an integer >= 1, got ${n}`);
+      const ids = await promptIds();
+      generation.setPrompt(ids);
+      const stops = typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []);
+      const eos = new Set([...(options.ignoreEos ? [] : this.tokenizer.eosIds), ...(options.ignoreEos ? [] : this.config.eosIds), ...(options.stopIds ?? [])]);
+      const sampling = { ...this.defaults, ...options };
+      // Choice i draws from seed + i. The first one computes the prompt; the others fork from it when it is there.
+      const seed = options.seed ?? Math.floor(Math.random() * 2 ** 52);
+      const sinks = Array.from({ length: n }, () => generation.choice());
+      const room = Math.min(this.engine.options.contextLength, this.engine.options.kvTokens) - ids.length;
+      const maxTokens = options.maxTokens ?? Math.max(1, room);
+      const submit = (i: number, controller: Controller) => ({ sampling: { ...sampling, seed: seed + i }, maxTokens, stopIds: eos, controller, signal: options.signal });
+      const text = (i: number) => new TextController(this.tokenizer.decoder({ skipSpecial: true }), stops, sinks[i]!);
+      const leader = new ForkingController(text(0), {
+        fork: () => {
+          for (let i = 1; i < n; i++) sequences.push(this.engine.fork(sequences[0]!, submit(i, text(i)), ids.length));
+        },
+        never: (reason) => {
+          for (const sink of sinks.slice(1)) sink.end('', reason);
+        },
+      });
+      sequences.push(this.engine.submit(ids, submit(0, n > 1 ? leader : text(0))));
+      if (cancelled) cancel();
+    }, cancel);
+  }
+
+  /** Ends all generations (EYRIE_ABORTED) and frees everything. */
+  async dispose(): Promise<void> {
+    await this.engine.close();
+    this.#model.dispose();
+    this.#model.stream.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}

@@ -1,0 +1,34 @@
+import { readFileSync } from 'node:fs';
+import { freemem } from 'node:os';
+
+function read(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return null;
+  }
+}
+
+/** Bytes that this process could still allocate: what the system calls available, within the limit of its cgroup. */
+export function availableMemory(): number {
+  const info = /MemAvailable:\s+(\d+) kB/.exec(read('/proc/meminfo') ?? '');
+  let available = info ? Number(info[1]) * 1024 : freemem();
+  const limit = read('/sys/fs/cgroup/memory.max') ?? read('/sys/fs/cgroup/memory/memory.limit_in_bytes');
+  const used = read('/sys/fs/cgroup/memory.current') ?? read('/sys/fs/cgroup/memory/memory.usage_in_bytes');
+  if (limit && used && /^\d+$/.test(limit)) available = Math.min(available, Math.max(0, Number(limit) - Number(used)));
+  return available;
+}
+
+/** Peak resident memory of this process in bytes. */
+export function peakMemory(): number {
+  const m = /VmHWM:\s+(\d+) kB/.exec(read('/proc/self/status') ?? '');
+  return m ? Number(m[1]) * 1024 : process.memoryUsage().rss;
+}
+
+/** A number of bytes for people. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1e3) return `${bytes} B`;
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(1)} kB`;
+  if (bytes < 1e9) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
