@@ -14,7 +14,7 @@ void fused_glu(const Call& call, Team& team) {
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
   float* out = (float*)a.out->data;
 
-  multiply(list, team_range(team, list.count, 2), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
+  multiply(team, list, team_range(team, list.count, 2), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
     if (i % 2 == 0) return;
     const int64_t n0 = i / 2 * kPanel;
     const int n = int(a.I - n0 < kPanel ? a.I - n0 : kPanel);
@@ -34,7 +34,7 @@ void fused_qkv(const Call& call, Team& team) {
   float* const kv = (float*)team.shared(size_t(a.T * (a.KD + a.VD)) * 4);
   float* const to[3] = {(float*)a.q->data, kv, kv + a.T * a.KD};  // [T,Q], [T,KD], [T,VD]
   const Tensor* const bias[3] = {a.bq, a.bk, a.bv};
-  multiply(list, team_range(team, list.count), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
+  multiply(team, list, team_range(team, list.count), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
     const PanelAt at = panel_at(list, i);
     const int64_t N = list.m[at.matrix].N, n0 = at.panel * kPanel;
     const int n = int(N - n0 < kPanel ? N - n0 : kPanel);

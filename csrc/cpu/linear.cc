@@ -13,7 +13,7 @@ void linear(const Call& call, Team& team) {
   float* out = (float*)a.out->data;
   const int64_t out_row = a.out->stride[0];
 
-  multiply(list, team_range(team, list.count), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
+  multiply(team, list, team_range(team, list.count), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
     const int64_t n0 = i * kPanel;
     const int n = int(a.N - n0 < kPanel ? a.N - n0 : kPanel);
     const V16 b = bias ? v_load_n(bias + n0, n) : v_zero();

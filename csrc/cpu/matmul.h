@@ -57,49 +57,77 @@ EYRIE_INLINE PanelAt panel_at(const PanelList& l, int64_t i) {
   return {2, i - first - second};
 }
 
-constexpr int kMaxPanels = 16;               // panels of a cache block
-constexpr int64_t kCacheBlock = 192 * 1024;  // bytes of their weights: a part of L2
-constexpr int64_t kChunk = 96 / kGroup;      // blocks of inputs: a group's chunk is 12 KiB, a part of L1
+constexpr int64_t kChunkBlocks = 4;  // two panels unpacked: 16 KiB, half of L1
+constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
 
-// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels come in ascending order in cache
-// blocks of an even number, so with a list in turn the panel before an odd one has its result at acc - R * 16.
+// From block b of a panel on.
+EYRIE_INLINE void point_at(Source& s, int p, const Matrix& m, const uint8_t* panel, int64_t b, const uint8_t* values) {
+  s.values[p] = values ? values : panel + b * m.shape.value_bytes;
+  s.scales[p] = (const uint16_t*)(panel + m.shape.scales) + b * kPanel;
+  s.mins[p] = (const uint16_t*)(panel + m.shape.mins) + b * kPanel;
+}
+
+// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels are taken two by two from
+// panels.begin on, so with a list in turn the panel before an odd one has its result at acc - R * 16.
+//
+// One group of rows: panels stream through once, weights become floats in registers. More groups: a few blocks of two panels become
+// floats in L1, then all rows pass by.
 template <class Sink>
-EYRIE_INLINE void multiply(const PanelList& list, Range panels, const Activations& x, const Sink& sink) {
-  alignas(64) float acc[kMaxPanels * kGroup * kPanel];
-  const uint8_t* data[kMaxPanels];
-  const Matrix* m[kMaxPanels];
+EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, const Activations& x, const Sink& sink) {
+  const bool many = x.groups > 1;
+  const int64_t chunk = many ? kChunkBlocks : x.blocks, at_once = kRowsAtOnce / kGroup;
+  float* unpacked = many ? (float*)team.local(2 * kChunkBlocks * kBlock * kPanel * 4) : nullptr;
+  float* accs = (float*)team.local(size_t((x.groups < at_once ? x.groups : at_once) * kGroup * 2 * kPanel) * 4);
 
-  int64_t widest = list.m[0].shape.panel_bytes;
-  for (const Matrix& k : list.m) widest = k.shape.panel_bytes > widest ? k.shape.panel_bytes : widest;
-  int64_t step = 2, chunk = x.blocks;
-  if (x.groups > 1) {
-    step = kCacheBlock / widest / 2 * 2;
-    step = step < 2 ? 2 : step > kMaxPanels ? kMaxPanels : step;
-    chunk = div_up(x.blocks, div_up(x.blocks, kChunk));
-  }
+  for (int64_t g0 = 0; g0 < x.groups; g0 += at_once) {
+    const int64_t g1 = g0 + at_once < x.groups ? g0 + at_once : x.groups, first = group_begin(x, g0);
+    for (int64_t i = panels.begin; i < panels.end; i += 2) {
+      const int count = panels.end - i < 2 ? 1 : 2;
+      const Matrix* m[2];
+      const uint8_t* panel[2];
+      Source s = {};
+      for (int p = 0; p < count; p++) {
+        const PanelAt at = panel_at(list, i + p);
+        m[p] = &list.m[at.matrix];
+        panel[p] = m[p]->data + at.panel * m[p]->shape.panel_bytes;
+        s.next[p] = panel[p] + m[p]->shape.panel_bytes * (list.in_turn ? 1 : 2);
+      }
+      const bool alike = count == 2 && m[0]->dtype == m[1]->dtype;
+      const int64_t all = (group_begin(x, g1) - first) * 2 * kPanel;
+      for (int64_t k = 0; k < all; k += kPanel) v_store(accs + k, v_zero());
 
-  for (int64_t i0 = panels.begin; i0 < panels.end; i0 += step) {
-    const int count = int(panels.end - i0 < step ? panels.end - i0 : step);
-    for (int i = 0; i < count; i++) {
-      const PanelAt at = panel_at(list, i0 + i);
-      m[i] = &list.m[at.matrix];
-      data[i] = m[i]->data + at.panel * m[i]->shape.panel_bytes;
-    }
-    for (int64_t g = 0; g < x.groups; g++) {
-      const int64_t r0 = group_begin(x, g), at = r0 * row_floats(x.blocks);
-      const int R = int(group_begin(x, g + 1) - r0);
-      for (int i = 0; i < count * R; i++) v_store(acc + i * kPanel, v_zero());
-      for (int64_t b0 = 0; b0 < x.blocks; b0 += chunk) {
-        const int64_t b1 = b0 + chunk < x.blocks ? b0 + chunk : x.blocks;
-        for (int i = 0; i < count;) {
-          const int P = R == 1 && kPairs && i + 1 < count && m[i]->dtype == m[i + 1]->dtype ? 2 : 1;
-          const float* values = (has_nibbles(m[i]->dtype) ? x.nibbles : x.plain) + at;
-          const float* sums = values + R * x.blocks * kBlock;
-          tile_of(m[i]->dtype, R, P)(data + i, m[i]->shape, b0, b1, values, sums, acc + i * R * kPanel);
-          i += P;
+      for (int64_t b = 0; b < x.blocks; b += chunk) {
+        const int64_t blocks = x.blocks - b < chunk ? x.blocks - b : chunk;
+        for (int p = 0; p < count; p++) {
+          float* to = many && m[p]->dtype != DType::f32 ? unpacked + p * kChunkBlocks * kBlock * kPanel : nullptr;
+          point_at(s, p, *m[p], panel[p], b, (const uint8_t*)to);
+          if (to) unpack(m[p]->dtype, panel[p] + b * m[p]->shape.value_bytes, blocks, to);
+        }
+        for (int64_t g = g0; g < g1; g++) {
+          const int64_t r0 = group_begin(x, g), at = r0 * row_floats(x.blocks);
+          const int R = int(group_begin(x, g + 1) - r0);
+          float* acc = accs + (r0 - first) * 2 * kPanel;
+          for (int p = 0; p < count;) {
+            const int P = p == 0 && alike ? panels_of_tile(R) : 1;
+            const float* values = (has_nibbles(m[p]->dtype) ? x.nibbles : x.plain) + at;
+            const float* sums = values + R * x.blocks * kBlock;
+            Source from = s;
+            if (p == 1) {
+              from.values[0] = s.values[1];
+              from.scales[0] = s.scales[1];
+              from.mins[0] = s.mins[1];
+              from.next[0] = s.next[1];
+            }
+            tile_of(m[p]->dtype, many, R, P)(from, blocks, values + b * R * kBlock, sums + b * R, acc + p * R * kPanel);
+            p += P;
+          }
         }
       }
-      for (int i = 0; i < count; i++) sink(i0 + i, r0, R, acc + i * R * kPanel);
+      for (int64_t g = g0; g < g1; g++) {
+        const int64_t r0 = group_begin(x, g);
+        const int R = int(group_begin(x, g + 1) - r0);
+        for (int p = 0; p < count; p++) sink(i + p, r0, R, accs + ((r0 - first) * 2 + p * R) * kPanel);
+      }
     }
   }
 }

@@ -10,8 +10,6 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
 #if EYRIE_LEVEL_AVX512
-constexpr int kGroup = 12;
-#elif EYRIE_LEVEL_AVX2
 constexpr int kGroup = 6;
 #else
 constexpr int kGroup = 4;

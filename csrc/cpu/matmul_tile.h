@@ -14,16 +14,39 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
+// The panels a tile reads, from its first block on. `next` is what the worker reads afterwards (the same places of the next
+// panels), for prefetching; null: don't.
+struct Source {
+  const uint8_t* values[2];
+  const uint16_t* scales[2];
+  const uint16_t* mins[2];
+  const uint8_t* next[2];
+};
+
+// Adds `blocks` blocks to acc [P][R][16]. x: a group's values; sums: its block sums.
+using Tile = void (*)(const Source&, int64_t blocks, const float* x, const float* sums, float* acc);
+
 #if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512
 
-constexpr bool kPairs = true;  // a single row takes two panels at once
-
-// Chains that stay in registers beside the weights: e and o run together up to here, one after the other above.
+// Tiles: one row takes two panels, so that its chains hide the latency of the adder. More rows take one (AVX2: 4 x 2 ymm
+// chains fill the pipeline with registers to spare; larger tiles spill) or two (AVX-512: a broadcast serves two zmm).
 #if EYRIE_LEVEL_AVX512
-constexpr int kTogether = 12;
+constexpr bool kPairs = true;
+constexpr int kTogether = 12;  // rows x panels up to which e and o run together; one after the other above
 #else
+constexpr bool kPairs = false;
 constexpr int kTogether = 3;
 #endif
+
+// acc += a b in place. Left to itself GCC rotates the accumulators of a full tile through other registers.
+EYRIE_INLINE void fma_in_place(V16& acc, V16 a, V16 b) {
+#if EYRIE_LEVEL_AVX2
+  asm("vfmadd231ps %2, %1, %0" : "+x"(acc.lo) : "x"(a.lo), "x"(b.lo));
+  asm("vfmadd231ps %2, %1, %0" : "+x"(acc.hi) : "x"(a.hi), "x"(b.lo));
+#else
+  acc = v_fma(a, b, acc);
+#endif
+}
 
 template <class W, int R, int P, int i>
 EYRIE_INLINE void step(const uint8_t* const (&w)[P], const float* x, V16 (&chain)[P][R]) {
@@ -34,11 +57,14 @@ EYRIE_INLINE void step(const uint8_t* const (&w)[P], const float* x, V16 (&chain
   for (int r = 0; r < R; r++) {
     const V16 b = v_set1(x[r * kBlock]);
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) chain[p][r] = v_fma(v[p], b, chain[p][r]);
+    for (int p = 0; p < P; p++) {
+      if (R == 1) chain[p][r] = v_fma(v[p], b, chain[p][r]);
+      else fma_in_place(chain[p][r], v[p], b);
+    }
   }
 }
 
-// dot[p][r] = e + o of one block; w: the block in each panel, x: [R][16 even, 16 odd]
+// dot[p][r] = e + o of one block; x: [R][16 even, 16 odd]
 template <class W, int R, int P>
 EYRIE_INLINE void block_dot(const uint8_t* const (&block)[P], const float* x, V16 (&dot)[P][R]) {
   V16 e[P][R], o[P][R];
@@ -88,22 +114,31 @@ EYRIE_INLINE void block_dot(const uint8_t* const (&block)[P], const float* x, V1
     for (int p = 0; p < P; p++) dot[p][r] = v_add(e[p][r], o[p][r]);
 }
 
-// Adds blocks [b0,b1) to acc [P][R][16]. x: a group's values; sums: its block sums.
+// What the panels hold kAhead bytes after block b. Short panels end before the prefetcher of the CPU has caught up.
+template <class W, int P>
+EYRIE_INLINE void prefetch_ahead(const Source& s, int64_t b, int64_t blocks) {
+  constexpr int kBytes = 4 * W::kSlice, kAhead = 2048 / kBytes;
+#pragma GCC unroll 4
+  for (int p = 0; p < P; p++) {
+    const int64_t to = b + kAhead;
+    const uint8_t* at = to < blocks ? s.values[p] + to * kBytes : s.next[p] + (to - blocks) * kBytes;
+#pragma GCC unroll 32
+    for (int i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i);
+  }
+}
+
 template <class W, int R, int P>
-static void tile(const uint8_t* const* panels, const TileShape& shape, int64_t b0, int64_t b1, const float* x, const float* sums,
-                 float* acc) {
+static void tile(const Source& s, int64_t blocks, const float* x, const float* sums, float* acc) {
   V16 a[P][R];
 #pragma GCC unroll 4
   for (int p = 0; p < P; p++)
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) a[p][r] = v_load(acc + (p * R + r) * kPanel);
-  const uint8_t* panel[P];
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++) panel[p] = panels[p];
-  for (int64_t b = b0; b < b1; b++) {
+  for (int64_t b = 0; b < blocks; b++) {
+    if (R == 1 && s.next[0]) prefetch_ahead<W, P>(s, b, blocks);
     const uint8_t* block[P];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) block[p] = panel[p] + b * 4 * W::kSlice;
+    for (int p = 0; p < P; p++) block[p] = s.values[p] + b * 4 * W::kSlice;
     V16 dot[P][R];
     block_dot<W, R, P>(block, x + b * R * kBlock, dot);
 #pragma GCC unroll 4
@@ -112,12 +147,11 @@ static void tile(const uint8_t* const* panels, const TileShape& shape, int64_t b
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) a[p][r] = v_add(a[p][r], dot[p][r]);
       } else {
-        const V16 d = v_load_f16((const uint16_t*)(panel[p] + shape.scales) + b * kPanel);
+        const V16 d = v_load_f16(s.scales[p] + b * kPanel);
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) a[p][r] = v_fma(d, dot[p][r], a[p][r]);
         if constexpr (W::kFold != Fold::scale) {
-          const V16 m = W::kFold == Fold::scale_min ? v_load_f16((const uint16_t*)(panel[p] + shape.mins) + b * kPanel)
-                                                    : v_mul(d, v_set1(-8.0f));
+          const V16 m = W::kFold == Fold::scale_min ? v_load_f16(s.mins[p] + b * kPanel) : v_mul(d, v_set1(-8.0f));
 #pragma GCC unroll 16
           for (int r = 0; r < R; r++) a[p][r] = v_fma(m, v_set1(sums[b * R + r]), a[p][r]);
         }
@@ -130,69 +164,41 @@ static void tile(const uint8_t* const* panels, const TileShape& shape, int64_t b
     for (int r = 0; r < R; r++) v_store(acc + (p * R + r) * kPanel, a[p][r]);
 }
 
-using Tile = void (*)(const uint8_t* const*, const TileShape&, int64_t, int64_t, const float*, const float*, float*);
-
 template <class W>
 static Tile tile_of(int R, int P) {
-  if (P == 2) return tile<W, 1, 2>;
-  switch (R) {
-    case 1: return tile<W, 1, 1>;
-    case 2: return tile<W, 2, 1>;
-    case 3: return tile<W, 3, 1>;
-    case 4: return tile<W, 4, 1>;
-    case 5: return tile<W, 5, 1>;
-    case 6: return tile<W, 6, 1>;
 #if EYRIE_LEVEL_AVX512
-    case 7: return tile<W, 7, 1>;
-    case 8: return tile<W, 8, 1>;
-    case 9: return tile<W, 9, 1>;
-    case 10: return tile<W, 10, 1>;
-    case 11: return tile<W, 11, 1>;
-    case 12: return tile<W, 12, 1>;
+  constexpr Tile one[] = {tile<W, 1, 1>, tile<W, 2, 1>, tile<W, 3, 1>, tile<W, 4, 1>, tile<W, 5, 1>, tile<W, 6, 1>};
+  constexpr Tile two[] = {tile<W, 1, 2>, tile<W, 2, 2>, tile<W, 3, 2>, tile<W, 4, 2>, tile<W, 5, 2>, tile<W, 6, 2>};
+#else
+  constexpr Tile one[] = {tile<W, 1, 1>, tile<W, 2, 1>, tile<W, 3, 1>, tile<W, 4, 1>};
+  constexpr Tile two[] = {tile<W, 1, 2>};
 #endif
-    default: return nullptr;
-  }
+  return P == 2 ? two[R - 1] : one[R - 1];
 }
+
+EYRIE_INLINE int panels_of_tile(int R) { return kPairs || R == 1 ? 2 : 1; }
 
 #else
 
 // Without fused multiply-add nothing is gained by a tile in registers: each block becomes floats, then plain loops.
-constexpr bool kPairs = false;
-
-template <class W>
-EYRIE_INLINE void block_floats(const uint8_t* block, float (&w)[2][kBlock / 2][kPanel]) {
-  for (int s = 0; s < 4; s++, block += W::kSlice) {
-    v_store(w[0][4 * s], W::template get<0>(block));
-    v_store(w[1][4 * s], W::template get<1>(block));
-    v_store(w[0][4 * s + 1], W::template get<2>(block));
-    v_store(w[1][4 * s + 1], W::template get<3>(block));
-    v_store(w[0][4 * s + 2], W::template get<4>(block));
-    v_store(w[1][4 * s + 2], W::template get<5>(block));
-    v_store(w[0][4 * s + 3], W::template get<6>(block));
-    v_store(w[1][4 * s + 3], W::template get<7>(block));
-  }
-}
-
-EYRIE_INLINE void chain(const float* x, const float (&w)[kBlock / 2][kPanel], float* sum) {
+EYRIE_INLINE void chain(const float* x, const float* w, float* sum) {  // w: every second row of [32][16]
   for (int n = 0; n < kPanel; n++) sum[n] = 0.0f;
   for (int k = 0; k < kBlock / 2; k++)
-    for (int n = 0; n < kPanel; n++) sum[n] += x[k] * w[k][n];
+    for (int n = 0; n < kPanel; n++) sum[n] += x[k] * w[2 * k * kPanel + n];
 }
 
-template <class W, int R>
-static void tile(const uint8_t* const* panels, const TileShape& shape, int64_t b0, int64_t b1, const float* x, const float* sums,
-                 float* acc) {
-  const uint8_t* panel = *panels;
-  for (int64_t b = b0; b < b1; b++) {
-    float w[2][kBlock / 2][kPanel], e[kPanel], o[kPanel], d[kPanel], m[kPanel];
-    block_floats<W>(panel + b * 4 * W::kSlice, w);
-    if (W::kFold != Fold::none) v_store(d, v_load_f16((const uint16_t*)(panel + shape.scales) + b * kPanel));
-    if (W::kFold == Fold::scale_min) v_store(m, v_load_f16((const uint16_t*)(panel + shape.mins) + b * kPanel));
+template <class W>
+static void tile(const Source& s, int64_t blocks, const float* x, const float* sums, float* acc, int R) {
+  for (int64_t b = 0; b < blocks; b++) {
+    float w[kBlock * kPanel], e[kPanel], o[kPanel], d[kPanel], m[kPanel];
+    unpack_block<W>(s.values[0] + b * 4 * W::kSlice, w);
+    if (W::kFold != Fold::none) v_store(d, v_load_f16(s.scales[0] + b * kPanel));
+    if (W::kFold == Fold::scale_min) v_store(m, v_load_f16(s.mins[0] + b * kPanel));
     if (W::kFold == Fold::scale_min8)
       for (int n = 0; n < kPanel; n++) m[n] = -8.0f * d[n];
     for (int r = 0; r < R; r++) {
-      chain(x + (b * R + r) * kBlock, w[0], e);
-      chain(x + (b * R + r) * kBlock + 16, w[1], o);
+      chain(x + (b * R + r) * kBlock, w, e);
+      chain(x + (b * R + r) * kBlock + 16, w + kPanel, o);
       float* a = acc + r * kPanel;
       for (int n = 0; n < kPanel; n++) a[n] += W::kFold == Fold::none ? e[n] + o[n] : d[n] * (e[n] + o[n]);
       if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8)
@@ -201,25 +207,31 @@ static void tile(const uint8_t* const* panels, const TileShape& shape, int64_t b
   }
 }
 
-using Tile = void (*)(const uint8_t* const*, const TileShape&, int64_t, int64_t, const float*, const float*, float*);
+template <class W, int R>
+static void tile_rows(const Source& s, int64_t blocks, const float* x, const float* sums, float* acc) {
+  tile<W>(s, blocks, x, sums, acc, R);
+}
 
 template <class W>
 static Tile tile_of(int R, int) {
-  constexpr Tile tiles[] = {tile<W, 1>, tile<W, 2>, tile<W, 3>, tile<W, 4>};
+  constexpr Tile tiles[] = {tile_rows<W, 1>, tile_rows<W, 2>, tile_rows<W, 3>, tile_rows<W, 4>};
   return tiles[R - 1];
 }
 
+EYRIE_INLINE int panels_of_tile(int) { return 1; }
+
 #endif
 
-// P is 1, or 2 for a single row.
-static Tile tile_of(DType t, int R, int P) {
+// The tile of R rows and P = 1 or panels_of_tile(R) panels of a format, packed or unpacked by unpack().
+static Tile tile_of(DType t, bool unpacked, int R, int P) {
   switch (t) {
     case DType::f32: return tile_of<WeightsF32>(R, P);
-    case DType::f16: return tile_of<WeightsF16>(R, P);
-    case DType::bf16: return tile_of<WeightsBf16>(R, P);
-    case DType::q8_0: return tile_of<WeightsQ8>(R, P);
-    case DType::q4_0: return tile_of<WeightsQ4<Fold::scale_min8>>(R, P);
-    default: return tile_of<WeightsQ4<Fold::scale_min>>(R, P);
+    case DType::f16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsF16>(R, P);
+    case DType::bf16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsBf16>(R, P);
+    case DType::q8_0: return unpacked ? tile_of<Unpacked<Fold::scale>>(R, P) : tile_of<WeightsQ8>(R, P);
+    case DType::q4_0:
+      return unpacked ? tile_of<Unpacked<Fold::scale_min8>>(R, P) : tile_of<WeightsQ4<Fold::scale_min8>>(R, P);
+    default: return unpacked ? tile_of<Unpacked<Fold::scale_min>>(R, P) : tile_of<WeightsQ4<Fold::scale_min>>(R, P);
   }
 }
 

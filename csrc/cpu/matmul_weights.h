@@ -65,30 +65,28 @@ EYRIE_INLINE V16 bf16_of_pairs(const uint8_t* p) {
 
 enum class Fold { none, scale, scale_min, scale_min8 };  // acc + dot; d; d and m; d and m = -8 d
 
-struct WeightsF32 {
+template <Fold fold>
+struct Unpacked {  // [32 k][16 n] floats: packed f32, and what unpack() makes of the other formats
   static constexpr int kSlice = 512;
-  static constexpr bool kNibbles = false;
-  static constexpr Fold kFold = Fold::none;
+  static constexpr Fold kFold = fold;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) { return v_load((const float*)s + i * 16); }
 };
+using WeightsF32 = Unpacked<Fold::none>;
 struct WeightsF16 {
   static constexpr int kSlice = 256;
-  static constexpr bool kNibbles = false;
   static constexpr Fold kFold = Fold::none;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) { return v_load_f16((const uint16_t*)s + i * 16); }
 };
 struct WeightsBf16 {
   static constexpr int kSlice = 256;
-  static constexpr bool kNibbles = false;
   static constexpr Fold kFold = Fold::none;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) { return bf16_of_pairs<i % 2 == 1>(s + i / 2 * 64); }
 };
 struct WeightsQ8 {
   static constexpr int kSlice = 128;
-  static constexpr bool kNibbles = false;
   static constexpr Fold kFold = Fold::scale;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) { return v_load_i8((const int8_t*)s + i * 16); }
@@ -96,7 +94,6 @@ struct WeightsQ8 {
 template <Fold fold>
 struct WeightsQ4 {
   static constexpr int kSlice = 64;
-  static constexpr bool kNibbles = true;
   static constexpr Fold kFold = fold;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) {
@@ -104,6 +101,36 @@ struct WeightsQ4 {
     return p == 7 ? top_nibbles(s) : masked_dwords(s, 0xfu << (4 * p));
   }
 };
+
+// One block to [32 k][16 n] floats, nibbles with their factors 16^p.
+template <class W>
+EYRIE_INLINE void unpack_block(const uint8_t* block, float* out) {
+  for (int s = 0; s < 4; s++, block += W::kSlice, out += 8 * kPanel) {
+    v_store(out, W::template get<0>(block));
+    v_store(out + 16, W::template get<1>(block));
+    v_store(out + 32, W::template get<2>(block));
+    v_store(out + 48, W::template get<3>(block));
+    v_store(out + 64, W::template get<4>(block));
+    v_store(out + 80, W::template get<5>(block));
+    v_store(out + 96, W::template get<6>(block));
+    v_store(out + 112, W::template get<7>(block));
+  }
+}
+
+template <class W>
+static void unpack_blocks(const uint8_t* from, int64_t blocks, float* out) {
+  for (int64_t b = 0; b < blocks; b++) unpack_block<W>(from + b * 4 * W::kSlice, out + b * kBlock * kPanel);
+}
+
+static void unpack(DType t, const uint8_t* from, int64_t blocks, float* out) {
+  switch (t) {
+    case DType::f32: return;
+    case DType::f16: return unpack_blocks<WeightsF16>(from, blocks, out);
+    case DType::bf16: return unpack_blocks<WeightsBf16>(from, blocks, out);
+    case DType::q8_0: return unpack_blocks<WeightsQ8>(from, blocks, out);
+    default: return unpack_blocks<WeightsQ4<Fold::scale_min>>(from, blocks, out);
+  }
+}
 
 EYRIE_INLINE bool has_nibbles(DType t) { return t == DType::q4_0 || t == DType::q4_1; }
 
