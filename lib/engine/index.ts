@@ -1,4 +1,5 @@
 export type { Controller, FinishReason } from './controller.ts';
+export { Evaluator } from './evaluate.ts';
 export { Engine, type EngineOptions, type SubmitOptions } from './engine.ts';
 export { type Choice, Generation, type GenerationPart, type GenerationResult, type Timings } from './generation.ts';
 export { type ChatOptions, type GenerateOptions, LLM, load, type LoadOptions, type MemoryPlan } from './llm.ts';

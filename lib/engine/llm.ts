@@ -7,6 +7,7 @@ import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
 import { Engine } from './engine.ts';
+import { Evaluator } from './evaluate.ts';
 import { ForkingController } from './forking-controller.ts';
 import { Generation, invalidPrompt } from './generation.ts';
 import { readDefaults } from './generation-defaults.ts';
@@ -171,6 +172,11 @@ export class LLM {
     this.memory = parts.memory;
     this.defaults = parts.defaults;
     this.#model = parts.model;
+  }
+
+  /** Runs given texts through the model; the caller disposes it. `length`: longest text, at most the context. */
+  evaluator(options: { length?: number; chunk?: number } = {}): Evaluator {
+    return new Evaluator(this.#model, { length: this.engine.options.contextLength, kvDtype: this.engine.options.kvDtype, ...options });
   }
 
   get stream(): Stream {
