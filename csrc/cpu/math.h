@@ -1,7 +1,7 @@
 // Elementary functions on 16 lanes: range reduction and a polynomial in explicit fused multiply-adds, so that every vector
 // level gives the same bits. Errors are 1 to 2 ulp. Constants come first in v_min and v_max: a NaN then passes through.
 #pragma once
-#include "core/tensor.h"
+#include "cpu/simd/integers.h"
 
 namespace eyrie {
 
@@ -58,6 +58,29 @@ EYRIE_INLINE V16 v_erf(V16 x) {
   q = v_fma(q, s, v_set1(-0.3761247992515564f));
   q = v_fma(q, s, v_set1(0.12837915122509003f));
   return v_select_lt(a, v_set1(0.925f), v_fma(x, q, x), large);
+}
+
+// log(m 2^e) = e ln 2 + log(1 + f), f = m - 1 in [sqrt(1/2) - 1, sqrt 2 - 1), log(1 + f) = f + f^2 q(f).
+EYRIE_INLINE V16 v_log_split(V16 f, V16 e) {
+  V16 q = v_set1(-0.07623060792684555f);
+  q = v_fma(q, f, v_set1(0.12905502319335938f));
+  q = v_fma(q, f, v_set1(-0.1324298083782196f));
+  q = v_fma(q, f, v_set1(0.14181634783744812f));
+  q = v_fma(q, f, v_set1(-0.16609056293964386f));
+  q = v_fma(q, f, v_set1(0.20001985132694244f));
+  q = v_fma(q, f, v_set1(-0.25001585483551025f));
+  q = v_fma(q, f, v_set1(0.33333325386047363f));
+  q = v_fma(q, f, v_set1(-0.49999988079071045f));
+  V16 r = v_fma(v_mul(f, f), q, f);
+  r = v_fma(e, v_set1(-2.12194440e-4f), r);
+  return v_fma(e, v_set1(0.693359375f), r);
+}
+
+// Of a positive, normal, finite x.
+EYRIE_INLINE V16 v_log(V16 x) {
+  V16 e;
+  const V16 m = v_split(x, &e);
+  return v_log_split(v_sub(m, v_set1(1.0f)), e);
 }
 
 }  // namespace eyrie
