@@ -57,7 +57,8 @@ EYRIE_INLINE PanelAt panel_at(const PanelList& l, int64_t i) {
   return {2, i - first - second};
 }
 
-constexpr int64_t kChunkBlocks = 4;  // two panels unpacked: 16 KiB, half of L1
+constexpr int64_t kChunkBlocks = 4;   // two panels unpacked: 16 KiB, half of L1
+constexpr int64_t kChunkBytes = 8192;  // of each panel when two groups of rows read it packed
 constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
 
 // From block b of a panel on.
@@ -70,12 +71,12 @@ EYRIE_INLINE void point_at(Source& s, int p, const Matrix& m, const uint8_t* pan
 // For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels are taken two by two from
 // panels.begin on, so with a list in turn the panel before an odd one has its result at acc - R * 16.
 //
-// One group of rows: panels stream through once, weights become floats in registers. More groups: a few blocks of two panels become
-// floats in L1, then all rows pass by.
+// One or two groups of rows: weights become floats in registers, twice for two groups, which is cheaper than through memory. More
+// groups: a few blocks of two panels become floats in L1, then all rows pass by.
 template <class Sink>
 EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, const Activations& x, const Sink& sink) {
-  const bool many = x.groups > 1;
-  const int64_t chunk = many ? kChunkBlocks : x.blocks, at_once = kRowsAtOnce / kGroup;
+  const bool many = x.groups > 2;
+  const int64_t at_once = kRowsAtOnce / kGroup;
   float* unpacked = many ? (float*)team.local(2 * kChunkBlocks * kBlock * kPanel * 4) : nullptr;
   float* accs = (float*)team.local(size_t((x.groups < at_once ? x.groups : at_once) * kGroup * 2 * kPanel) * 4);
 
@@ -90,8 +91,8 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         const PanelAt at = panel_at(list, i + p);
         m[p] = &list.m[at.matrix];
         panel[p] = m[p]->data + at.panel * m[p]->shape.panel_bytes;
-        s.next[p] = panel[p] + m[p]->shape.panel_bytes * (list.in_turn ? 1 : 2);
       }
+      const int64_t chunk = many ? kChunkBlocks : x.groups == 1 ? x.blocks : kChunkBytes / m[0]->shape.value_bytes;
       const bool alike = count == 2 && m[0]->dtype == m[1]->dtype;
       const int64_t all = (group_begin(x, g1) - first) * 2 * kPanel;
       for (int64_t k = 0; k < all; k += kPanel) v_store(accs + k, v_zero());
@@ -116,7 +117,6 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
               from.values[0] = s.values[1];
               from.scales[0] = s.scales[1];
               from.mins[0] = s.mins[1];
-              from.next[0] = s.next[1];
             }
             tile_of(m[p]->dtype, many, R, P)(from, blocks, values + b * R * kBlock, sums + b * R, acc + p * R * kPanel);
             p += P;

@@ -14,19 +14,19 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// The panels a tile reads, from its first block on. `next` is what the worker reads afterwards (the same places of the next
-// panels), for prefetching; null: don't.
+// The panels a tile reads, from its first block on.
 struct Source {
   const uint8_t* values[2];
   const uint16_t* scales[2];
   const uint16_t* mins[2];
-  const uint8_t* next[2];
 };
 
 // Adds `blocks` blocks to acc [P][R][16]. x: a group's values; sums: its block sums.
 using Tile = void (*)(const Source&, int64_t blocks, const float* x, const float* sums, float* acc);
 
 #if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512
+
+constexpr int kAhead = 2048;  // bytes between the weights in use and those fetched, one row
 
 // Tiles: one row takes two panels, so that its chains hide the latency of the adder. More rows take one (AVX2: 4 x 2 ymm
 // chains fill the pipeline with registers to spare; larger tiles spill) or two (AVX-512: a broadcast serves two zmm).
@@ -38,7 +38,8 @@ constexpr bool kPairs = false;
 constexpr int kTogether = 3;
 #endif
 
-// acc += a b in place. Left to itself GCC rotates the accumulators of a full tile through other registers.
+// acc += a b in place. Left to itself GCC rotates the accumulators of a full tile through other registers; where few registers
+// are free beside them (masks of nibbles), that freedom is needed.
 EYRIE_INLINE void fma_in_place(V16& acc, V16 a, V16 b) {
 #if EYRIE_LEVEL_AVX2
   asm("vfmadd231ps %2, %1, %0" : "+x"(acc.lo) : "x"(a.lo), "x"(b.lo));
@@ -58,7 +59,7 @@ EYRIE_INLINE void step(const uint8_t* const (&w)[P], const float* x, V16 (&chain
     const V16 b = v_set1(x[r * kBlock]);
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      if (R == 1) chain[p][r] = v_fma(v[p], b, chain[p][r]);
+      if (R == 1 || (R == 3 && W::kSlice == 64)) chain[p][r] = v_fma(v[p], b, chain[p][r]);
       else fma_in_place(chain[p][r], v[p], b);
     }
   }
@@ -114,19 +115,6 @@ EYRIE_INLINE void block_dot(const uint8_t* const (&block)[P], const float* x, V1
     for (int p = 0; p < P; p++) dot[p][r] = v_add(e[p][r], o[p][r]);
 }
 
-// What the panels hold kAhead bytes after block b. Short panels end before the prefetcher of the CPU has caught up.
-template <class W, int P>
-EYRIE_INLINE void prefetch_ahead(const Source& s, int64_t b, int64_t blocks) {
-  constexpr int kBytes = 4 * W::kSlice, kAhead = 2048 / kBytes;
-#pragma GCC unroll 4
-  for (int p = 0; p < P; p++) {
-    const int64_t to = b + kAhead;
-    const uint8_t* at = to < blocks ? s.values[p] + to * kBytes : s.next[p] + (to - blocks) * kBytes;
-#pragma GCC unroll 32
-    for (int i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i);
-  }
-}
-
 template <class W, int R, int P>
 static void tile(const Source& s, int64_t blocks, const float* x, const float* sums, float* acc) {
   V16 a[P][R];
@@ -135,10 +123,13 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) a[p][r] = v_load(acc + (p * R + r) * kPanel);
   for (int64_t b = 0; b < blocks; b++) {
-    if (R == 1 && s.next[0]) prefetch_ahead<W, P>(s, b, blocks);
     const uint8_t* block[P];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; p++) block[p] = s.values[p] + b * 4 * W::kSlice;
+    for (int p = 0; p < P; p++) {
+      block[p] = s.values[p] + b * 4 * W::kSlice;
+#pragma GCC unroll 32  // panels follow each other: past the end there is the next one
+      for (int i = 0; R == 1 && i < 4 * W::kSlice; i += 64) __builtin_prefetch(block[p] + kAhead + i);
+    }
     V16 dot[P][R];
     block_dot<W, R, P>(block, x + b * R * kBlock, dot);
 #pragma GCC unroll 4
