@@ -55,7 +55,18 @@ export class Engine {
     this.#pageSize = options.pageSize ?? 32;
     const c = model.config;
     const pages = Math.ceil(options.kvTokens / this.#pageSize);
-    this.#runner = new ModelRunner(model, { layers: c.layers.length, kvHeads: c.kvHeads, headDim: c.headDim, pageSize: this.#pageSize, pages, dtype: options.kvDtype }, options.contextLength);
+    this.#runner = new ModelRunner(
+      model,
+      {
+        layers: c.layers.length,
+        kvHeads: c.kvHeads,
+        headDim: c.headDim,
+        pageSize: this.#pageSize,
+        pages,
+        dtype: options.kvDtype,
+      },
+      options.contextLength,
+    );
     this.#sampler = new Sampler(model.stream, c.vocabSize);
     this.#pool = new BlockPool(pages);
     this.#scheduler = new Scheduler(options);
@@ -83,14 +94,25 @@ export class Engine {
     this.#open();
     const { contextLength } = this.options;
     const vocab = this.model.config.vocabSize;
-    if (promptIds.length === 0) throw new EyrieError('EYRIE_INVALID_ARGUMENT', 'prompt: expected at least one token, got none; give a longer prompt');
+    if (promptIds.length === 0)
+      throw new EyrieError(
+        'EYRIE_INVALID_ARGUMENT',
+        'prompt: expected at least one token, got none; give a longer prompt',
+      );
     const bad = promptIds.find((id) => !Number.isInteger(id) || id < 0 || id >= vocab);
-    if (bad !== undefined) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `prompt: expected token ids below ${vocab}, got ${bad}`);
+    if (bad !== undefined)
+      throw new EyrieError('EYRIE_INVALID_ARGUMENT', `prompt: expected token ids below ${vocab}, got ${bad}`);
     if (promptIds.length >= contextLength) {
-      throw new EyrieError('EYRIE_CONTEXT_LENGTH', `the prompt has ${promptIds.length} tokens, the context ${contextLength}; shorten the prompt or load with a larger contextLength`);
+      throw new EyrieError(
+        'EYRIE_CONTEXT_LENGTH',
+        `the prompt has ${promptIds.length} tokens, the context ${contextLength}; shorten the prompt or load with a larger contextLength`,
+      );
     }
     if (!Number.isInteger(options.maxTokens) || options.maxTokens < 1) {
-      throw new EyrieError('EYRIE_INVALID_ARGUMENT', `maxTokens: expected an integer >= 1, got ${options.maxTokens}`);
+      throw new EyrieError(
+        'EYRIE_INVALID_ARGUMENT',
+        `maxTokens: expected an integer >= 1, got ${options.maxTokens}`,
+      );
     }
     const sequence = new Sequence({
       ids: [...promptIds],
@@ -111,9 +133,16 @@ export class Engine {
    */
   fork(parent: Sequence, options: SubmitOptions, length: number = parent.ids.length): Sequence {
     this.#open();
-    if (parent.state === 'finished') throw new EyrieError('EYRIE_DISPOSED', 'fork: the sequence has ended and its pages are gone; submit a new one');
+    if (parent.state === 'finished')
+      throw new EyrieError(
+        'EYRIE_DISPOSED',
+        'fork: the sequence has ended and its pages are gone; submit a new one',
+      );
     if (!Number.isInteger(length) || length < 1 || length > parent.ids.length) {
-      throw new EyrieError('EYRIE_INVALID_ARGUMENT', `fork: length must be from 1 to the sequence's ${parent.ids.length} tokens, got ${length}`);
+      throw new EyrieError(
+        'EYRIE_INVALID_ARGUMENT',
+        `fork: length must be from 1 to the sequence's ${parent.ids.length} tokens, got ${length}`,
+      );
     }
     // At least one token must be computed again, to have logits to draw from.
     const shared = Math.min(parent.numComputed, length - 1);
@@ -128,7 +157,10 @@ export class Engine {
     });
     if (sequence.maxTokens < 1) {
       sequence.table.release();
-      throw new EyrieError('EYRIE_CONTEXT_LENGTH', `fork: the sequence fills its context of ${this.options.contextLength} tokens`);
+      throw new EyrieError(
+        'EYRIE_CONTEXT_LENGTH',
+        `fork: the sequence fills its context of ${this.options.contextLength} tokens`,
+      );
     }
     sequence.numComputed = shared;
     this.#admit(sequence, options.signal);
@@ -150,7 +182,9 @@ export class Engine {
 
   #admit(sequence: Sequence, signal?: AbortSignal): void {
     // One page more than the tokens need where the last page of a fork will be copied.
-    sequence.reservedPages = Math.ceil((sequence.ids.length + sequence.maxTokens) / this.#pageSize) + (sequence.table.pages.length > 0 ? 1 : 0);
+    sequence.reservedPages =
+      Math.ceil((sequence.ids.length + sequence.maxTokens) / this.#pageSize) +
+      (sequence.table.pages.length > 0 ? 1 : 0);
     if (sequence.reservedPages > this.#pool.pages) {
       sequence.table.release();
       throw new EyrieError(
@@ -164,9 +198,7 @@ export class Engine {
     }
     signal?.addEventListener('abort', () => this.abort(sequence), { once: true });
     this.#scheduler.waiting.push(sequence);
-    this.#loop ??= this.#run().finally(() => {
-      this.#loop = null;
-    });
+    this.#loop ??= this.#run();
   }
 
   #finish(sequence: Sequence, reason: FinishReason, error?: unknown): void {
@@ -188,7 +220,14 @@ export class Engine {
       if (rows.length === 0) {
         // Nothing runs and the first in line does not fit: waiting forks hold the pages.
         const first = this.#scheduler.waiting[0]!;
-        this.#finish(first, 'abort', new EyrieError('EYRIE_OUT_OF_MEMORY', 'waiting sequences hold too much of the KV cache; load with a larger kvTokens'));
+        this.#finish(
+          first,
+          'abort',
+          new EyrieError(
+            'EYRIE_OUT_OF_MEMORY',
+            'waiting sequences hold too much of the KV cache; load with a larger kvTokens',
+          ),
+        );
         continue;
       }
       try {
@@ -200,6 +239,8 @@ export class Engine {
         }
       }
     }
+    // In the same turn as the last look at the queue: a sequence submitted later starts a new loop.
+    this.#loop = null;
   }
 
   async #step(rows: ScheduledRows[], started: number): Promise<void> {
@@ -211,9 +252,18 @@ export class Engine {
     }
     // Rows whose last token is computed now draw the next one.
     const drawing = rows.filter(({ sequence: s, count }) => s.numComputed + count === s.ids.length);
-    const logits = this.#runner.step(rows, rows.map((r) => (drawing.includes(r) ? [r.count - 1] : [])));
-    const draws = drawing.map(({ sequence: s }) => ({ params: s.params, position: s.ids.length, countsRow: s.countsRow }));
-    const pending = logits ? this.#sampler.draw(logits, draws, this.#penalties.tensor) : this.model.stream.sync().then(() => []);
+    const logits = this.#runner.step(
+      rows,
+      rows.map((r) => (drawing.includes(r) ? [r.count - 1] : [])),
+    );
+    const draws = drawing.map(({ sequence: s }) => ({
+      params: s.params,
+      position: s.ids.length,
+      countsRow: s.countsRow,
+    }));
+    const pending = logits
+      ? this.#sampler.draw(logits, draws, this.#penalties.tensor)
+      : this.model.stream.sync().then(() => []);
     const enqueued = performance.now();
     const drawn = await pending;
     const resumed = performance.now();
@@ -222,23 +272,33 @@ export class Engine {
       this.#inFlight.delete(s);
     }
     for (const [i, { sequence: s }] of drawing.entries()) this.#accept(s, drawn[i]!);
-    for (const { sequence: s } of rows) if (s.pendingFinish && s.state !== 'finished') this.#finish(s, s.pendingFinish.reason, s.pendingFinish.error);
+    for (const { sequence: s } of rows)
+      if (s.pendingFinish && s.state !== 'finished')
+        this.#finish(s, s.pendingFinish.reason, s.pendingFinish.error);
     const ended = performance.now();
     this.stats.steps++;
     this.stats.hostMs += enqueued - started + (ended - resumed);
     this.stats.stepMs += ended - started;
   }
 
-  #accept(s: Sequence, token: (Awaited<ReturnType<Sampler['draw']>>)[number]): void {
+  #accept(s: Sequence, token: Awaited<ReturnType<Sampler['draw']>>[number]): void {
     if (s.state === 'finished' || s.pendingFinish) return;
     if (token.id < 0) {
-      this.#finish(s, 'abort', new EyrieError('EYRIE_EXECUTION', 'the model gave no finite logit to draw from: the weights are damaged, or every token is forbidden'));
+      this.#finish(
+        s,
+        'abort',
+        new EyrieError(
+          'EYRIE_EXECUTION',
+          'the model gave no finite logit to draw from: the weights are damaged, or every token is forbidden',
+        ),
+      );
       return;
     }
     s.ids.push(token.id);
     if (s.countsRow >= 0) this.#penalties.add(s.countsRow, token.id);
     const eos = s.stopIds.has(token.id);
-    const reason = s.controller.accept(token, eos) ?? (eos ? 'stop' : s.numGenerated >= s.maxTokens ? 'length' : null);
+    const reason =
+      s.controller.accept(token, eos) ?? (eos ? 'stop' : s.numGenerated >= s.maxTokens ? 'length' : null);
     if (reason) this.#finish(s, reason);
   }
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { ModelFiles } from '../models/index.ts';
 import { Fields } from '../models/fields.ts';
+import type { ModelFiles } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
 import { readJsonFile } from '../weights/index.ts';
 

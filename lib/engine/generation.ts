@@ -71,7 +71,13 @@ export class Generation implements AsyncIterable<GenerationPart> {
 
   /** @internal A sink for the text of one more choice. */
   choice(): TextSink {
-    const choice: Choice = { index: this.#choices.length, text: '', ids: [], logprobs: [], finishReason: 'abort' };
+    const choice: Choice = {
+      index: this.#choices.length,
+      text: '',
+      ids: [],
+      logprobs: [],
+      finishReason: 'abort',
+    };
     this.#choices.push(choice);
     this.#open++;
     return {
@@ -171,5 +177,8 @@ export class Generation implements AsyncIterable<GenerationPart> {
 
 /** The error of a prompt that is not a string or a list of ids. */
 export function invalidPrompt(got: unknown): EyrieError {
-  return new EyrieError('EYRIE_INVALID_ARGUMENT', `prompt: expected a string or an array of token ids, got ${typeof got}`);
+  return new EyrieError(
+    'EYRIE_INVALID_ARGUMENT',
+    `prompt: expected a string or an array of token ids, got ${typeof got}`,
+  );
 }

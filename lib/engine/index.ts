@@ -1,7 +1,20 @@
 export type { Controller, FinishReason } from './controller.ts';
-export { Evaluator } from './evaluate.ts';
 export { Engine, type EngineOptions, type SubmitOptions } from './engine.ts';
-export { type Choice, Generation, type GenerationPart, type GenerationResult, type Timings } from './generation.ts';
-export { type ChatOptions, type GenerateOptions, LLM, load, type LoadOptions, type MemoryPlan } from './llm.ts';
+export { Evaluator } from './evaluate.ts';
+export {
+  type Choice,
+  Generation,
+  type GenerationPart,
+  type GenerationResult,
+  type Timings,
+} from './generation.ts';
+export {
+  type ChatOptions,
+  type GenerateOptions,
+  LLM,
+  type LoadOptions,
+  load,
+  type MemoryPlan,
+} from './llm.ts';
 export type { Sequence } from './sequence.ts';
 export type { TextPart } from './text-controller.ts';

@@ -1,6 +1,14 @@
 import { EyrieError } from '../errors.ts';
-import { kvBytes, type KvDType } from '../kv/cache.ts';
-import { type Activations, type LlamaModel, loadWeights, type ModelConfig, type ModelFiles, openModel, workspaceBytes } from '../models/index.ts';
+import { type KvDType, kvBytes } from '../kv/cache.ts';
+import {
+  type Activations,
+  type LlamaModel,
+  loadWeights,
+  type ModelConfig,
+  type ModelFiles,
+  openModel,
+  workspaceBytes,
+} from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
 import { availableMemory, formatBytes } from '../tensor/memory.ts';
 import { Stream } from '../tensor/stream.ts';
@@ -43,7 +51,12 @@ export interface LoadOptions {
   /** Tokens computed in one step. @default 512 */
   maxBatchTokens?: number;
   /** Called while loading: stage, bytes done and in total, and what will be allocated. */
-  onProgress?: (progress: { stage: 'weights' | 'ready'; done: number; total: number; memory: MemoryPlan }) => void;
+  onProgress?: (progress: {
+    stage: 'weights' | 'ready';
+    done: number;
+    total: number;
+    memory: MemoryPlan;
+  }) => void;
 }
 
 export interface GenerateOptions extends SamplingParams {
@@ -75,14 +88,20 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   const { config } = files;
   const contextLength = options.contextLength ?? Math.min(config.maxPositions, 4096);
   if (!Number.isInteger(contextLength) || contextLength < 2 || contextLength > config.maxPositions) {
-    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `contextLength: expected an integer from 2 to the model's ${config.maxPositions}, got ${contextLength}`);
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `contextLength: expected an integer from 2 to the model's ${config.maxPositions}, got ${contextLength}`,
+    );
   }
   const engine = engineOptions(options, contextLength);
   const memory = planMemory(files, engine, contextLength);
   checkMemory(path, memory);
   const device = options.device === undefined || options.device === 'auto' ? 'cpu' : options.device;
   if (device !== 'cpu') {
-    throw new EyrieError('EYRIE_UNSUPPORTED', `device '${device}': models run on the CPU for now; single ops run on CUDA through eyrie/ops`);
+    throw new EyrieError(
+      'EYRIE_UNSUPPORTED',
+      `device '${device}': models run on the CPU for now; single ops run on CUDA through eyrie/ops`,
+    );
   }
   const source = tokenizerSource(files.weights);
   source.catch(() => {}); // awaited below; a failing load must not leave it unhandled
@@ -98,9 +117,25 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
     });
     const { source: tokenizerFiles, tokenizer } = await tokenizing;
     tokenizer.checkVocabulary(config.vocabSize);
-    const template = tokenizerFiles.chatTemplate === null ? null : new ChatTemplate(tokenizerFiles.chatTemplate, tokenizerFiles.templateVars);
-    const llm = new LLM({ files, model, tokenizer, template, engine: new Engine(model, engine), memory, defaults: await readDefaults(files) });
-    options.onProgress?.({ stage: 'ready', done: files.weights.totalBytes, total: files.weights.totalBytes, memory });
+    const template =
+      tokenizerFiles.chatTemplate === null
+        ? null
+        : new ChatTemplate(tokenizerFiles.chatTemplate, tokenizerFiles.templateVars);
+    const llm = new LLM({
+      files,
+      model,
+      tokenizer,
+      template,
+      engine: new Engine(model, engine),
+      memory,
+      defaults: await readDefaults(files),
+    });
+    options.onProgress?.({
+      stage: 'ready',
+      done: files.weights.totalBytes,
+      total: files.weights.totalBytes,
+      memory,
+    });
     return llm;
   } catch (error) {
     model?.dispose();
@@ -116,13 +151,19 @@ function pick<K extends keyof LoadOptions>(options: LoadOptions, key: K): Pick<L
 function engineOptions(o: LoadOptions, contextLength: number) {
   const positive = (name: 'kvTokens' | 'maxSequences' | 'maxBatchTokens', fallback: number): number => {
     const v = o[name] ?? fallback;
-    if (!Number.isInteger(v) || v < 1) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `${name}: expected an integer >= 1, got ${v}`);
+    if (!Number.isInteger(v) || v < 1)
+      throw new EyrieError('EYRIE_INVALID_ARGUMENT', `${name}: expected an integer >= 1, got ${v}`);
     return v;
   };
   const activations = o.activations ?? 'auto';
-  if (activations !== 'auto' && activations !== 'f32') throw new EyrieError('EYRIE_INVALID_ARGUMENT', `activations: expected 'auto' or 'f32', got '${String(activations)}'`);
+  if (activations !== 'auto' && activations !== 'f32')
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `activations: expected 'auto' or 'f32', got '${String(activations)}'`,
+    );
   const kvDtype = o.kvDtype ?? (activations === 'f32' ? 'f32' : 'f16');
-  if (!['f32', 'f16', 'bf16'].includes(kvDtype)) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
+  if (!['f32', 'f16', 'bf16'].includes(kvDtype))
+    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
   return {
     contextLength,
     kvTokens: positive('kvTokens', contextLength),
@@ -135,7 +176,14 @@ function engineOptions(o: LoadOptions, contextLength: number) {
 function planMemory(files: ModelFiles, e: ReturnType<typeof engineOptions>, positions: number): MemoryPlan {
   const c = files.config;
   const weights = files.weights.totalBytes;
-  const kv = kvBytes({ layers: c.layers.length, kvHeads: c.kvHeads, headDim: c.headDim, pageSize: 32, pages: Math.ceil(e.kvTokens / 32), dtype: e.kvDtype });
+  const kv = kvBytes({
+    layers: c.layers.length,
+    kvHeads: c.kvHeads,
+    headDim: c.headDim,
+    pageSize: 32,
+    pages: Math.ceil(e.kvTokens / 32),
+    dtype: e.kvDtype,
+  });
   const workspace = workspaceBytes(c, e.maxBatchTokens, e.maxSequences) + positions * c.rope.dims * 4;
   return { weights, kv, workspace, total: weights + kv + workspace };
 }
@@ -163,7 +211,15 @@ export class LLM {
   readonly #model: LlamaModel;
 
   /** @internal use {@link load} */
-  constructor(parts: { files: ModelFiles; model: LlamaModel; tokenizer: Tokenizer; template: ChatTemplate | null; engine: Engine; memory: MemoryPlan; defaults: SamplingParams }) {
+  constructor(parts: {
+    files: ModelFiles;
+    model: LlamaModel;
+    tokenizer: Tokenizer;
+    template: ChatTemplate | null;
+    engine: Engine;
+    memory: MemoryPlan;
+    defaults: SamplingParams;
+  }) {
     this.config = parts.files.config;
     this.files = parts.files;
     this.tokenizer = parts.tokenizer;
@@ -176,7 +232,11 @@ export class LLM {
 
   /** Runs given texts through the model; the caller disposes it. `length`: longest text, at most the context. */
   evaluator(options: { length?: number; chunk?: number } = {}): Evaluator {
-    return new Evaluator(this.#model, { length: this.engine.options.contextLength, kvDtype: this.engine.options.kvDtype, ...options });
+    return new Evaluator(this.#model, {
+      length: this.engine.options.contextLength,
+      kvDtype: this.engine.options.kvDtype,
+      ...options,
+    });
   }
 
   get stream(): Stream {
@@ -202,11 +262,21 @@ export class LLM {
   }
 
   /** The text that `chat` gives to the model. @throws EyrieError EYRIE_TEMPLATE */
-  async render(messages: readonly ChatMessage[], options: Pick<ChatOptions, 'templateVariables' | 'tools'> = {}): Promise<string> {
+  async render(
+    messages: readonly ChatMessage[],
+    options: Pick<ChatOptions, 'templateVariables' | 'tools'> = {},
+  ): Promise<string> {
     if (!this.template) {
-      throw new EyrieError('EYRIE_TEMPLATE', `${this.files.path} has no chat template; use complete() with the model's own prompt format (eyrie run --raw)`);
+      throw new EyrieError(
+        'EYRIE_TEMPLATE',
+        `${this.files.path} has no chat template; use complete() with the model's own prompt format (eyrie run --raw)`,
+      );
     }
-    return this.template.render([...messages], { addGenerationPrompt: true, tools: options.tools ?? null, extra: options.templateVariables ?? {} });
+    return this.template.render([...messages], {
+      addGenerationPrompt: true,
+      tools: options.tools ?? null,
+      extra: options.templateVariables ?? {},
+    });
   }
 
   #generate(promptIds: () => Promise<number[]>, options: GenerateOptions): Generation {
@@ -218,22 +288,35 @@ export class LLM {
     };
     return new Generation(async (generation) => {
       const n = options.n ?? 1;
-      if (!Number.isInteger(n) || n < 1) throw new EyrieError('EYRIE_INVALID_ARGUMENT', `n: expected an integer >= 1, got ${n}`);
+      if (!Number.isInteger(n) || n < 1)
+        throw new EyrieError('EYRIE_INVALID_ARGUMENT', `n: expected an integer >= 1, got ${n}`);
       const ids = await promptIds();
       generation.setPrompt(ids);
       const stops = typeof options.stop === 'string' ? [options.stop] : (options.stop ?? []);
-      const eos = new Set([...(options.ignoreEos ? [] : this.tokenizer.eosIds), ...(options.ignoreEos ? [] : this.config.eosIds), ...(options.stopIds ?? [])]);
+      const eos = new Set([
+        ...(options.ignoreEos ? [] : this.tokenizer.eosIds),
+        ...(options.ignoreEos ? [] : this.config.eosIds),
+        ...(options.stopIds ?? []),
+      ]);
       const sampling = { ...this.defaults, ...options };
       // Choice i draws from seed + i. The first one computes the prompt; the others fork from it when it is there.
       const seed = options.seed ?? Math.floor(Math.random() * 2 ** 52);
       const sinks = Array.from({ length: n }, () => generation.choice());
       const room = Math.min(this.engine.options.contextLength, this.engine.options.kvTokens) - ids.length;
       const maxTokens = options.maxTokens ?? Math.max(1, room);
-      const submit = (i: number, controller: Controller) => ({ sampling: { ...sampling, seed: seed + i }, maxTokens, stopIds: eos, controller, signal: options.signal });
-      const text = (i: number) => new TextController(this.tokenizer.decoder({ skipSpecial: true }), stops, sinks[i]!);
+      const submit = (i: number, controller: Controller) => ({
+        sampling: { ...sampling, seed: seed + i },
+        maxTokens,
+        stopIds: eos,
+        controller,
+        signal: options.signal,
+      });
+      const text = (i: number) =>
+        new TextController(this.tokenizer.decoder({ skipSpecial: true }), stops, sinks[i]!);
       const leader = new ForkingController(text(0), {
         fork: () => {
-          for (let i = 1; i < n; i++) sequences.push(this.engine.fork(sequences[0]!, submit(i, text(i)), ids.length));
+          for (let i = 1; i < n; i++)
+            sequences.push(this.engine.fork(sequences[0]!, submit(i, text(i)), ids.length));
         },
         never: (reason) => {
           for (const sink of sinks.slice(1)) sink.end('', reason);

@@ -37,7 +37,13 @@ export class ModelRunner {
       this.#prepared.delete(key);
     } else {
       if (this.#prepared.size >= KEPT) this.#drop(this.#prepared.keys().next().value!);
-      p = { buffer: new BatchBuffer(this.model.stream, { tokens, sequences, logitRows }, this.#maxPages), graph: null, logits: null, uses: 0, workspace: -1 };
+      p = {
+        buffer: new BatchBuffer(this.model.stream, { tokens, sequences, logitRows }, this.#maxPages),
+        graph: null,
+        logits: null,
+        uses: 0,
+        workspace: -1,
+      };
     }
     this.#prepared.set(key, p);
     return p;

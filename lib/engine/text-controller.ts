@@ -42,7 +42,12 @@ export class TextController implements Controller {
       this.#held = this.#held.slice(0, stop);
     }
     const emit = this.#stopped ? this.#held.length : this.#held.length - this.#undecided();
-    this.#sink.part({ text: this.#held.slice(0, emit), id: token.id, logprob: token.logprob, top: token.top });
+    this.#sink.part({
+      text: this.#held.slice(0, emit),
+      id: token.id,
+      logprob: token.logprob,
+      top: token.top,
+    });
     this.#held = this.#held.slice(emit);
     return this.#stopped ? 'stop' : null;
   }

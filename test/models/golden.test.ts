@@ -42,12 +42,18 @@ for (const level of native().machine().levels) {
       for (const chunk of [7, 64]) {
         const evaluator = new Evaluator(model, { length: 128, kvDtype: 'f32', chunk });
         for (const p of golden.prompts) {
-          const got = await evaluator.logits(p.promptIds, p.logits.map((l) => l.position));
+          const got = await evaluator.logits(
+            p.promptIds,
+            p.logits.map((l) => l.position),
+          );
           for (const l of p.logits) {
             const ours = got.get(l.position)!;
             let worst = 0;
             for (const [i, v] of l.values.entries()) worst = Math.max(worst, Math.abs(v - ours[i]!));
-            expect(worst / golden.logitStd, `position ${l.position}: largest error over the spread of the logits`).toBeLessThan(1e-4);
+            expect(
+              worst / golden.logitStd,
+              `position ${l.position}: largest error over the spread of the logits`,
+            ).toBeLessThan(1e-4);
           }
         }
         evaluator.dispose();
@@ -55,8 +61,16 @@ for (const level of native().machine().levels) {
     });
 
     it('in its greedy text, all prompts in one batch', async () => {
-      const engine = new Engine(model, { contextLength: 128, kvTokens: 256, kvDtype: 'f32', maxBatchTokens: 32, maxSequences: 4 });
-      const texts = await Promise.all(golden.prompts.map((p) => greedy(engine, p.promptIds, p.greedyIds.length)));
+      const engine = new Engine(model, {
+        contextLength: 128,
+        kvTokens: 256,
+        kvDtype: 'f32',
+        maxBatchTokens: 32,
+        maxSequences: 4,
+      });
+      const texts = await Promise.all(
+        golden.prompts.map((p) => greedy(engine, p.promptIds, p.greedyIds.length)),
+      );
       expect(texts).toEqual(golden.prompts.map((p) => p.greedyIds));
       await engine.close();
       expect(engine.freePages).toBe(engine.pages);
