@@ -24,7 +24,10 @@ export class BlockPool {
   allocate(): number {
     const page = this.#free.pop();
     if (page === undefined) {
-      throw new EyrieError('EYRIE_OUT_OF_MEMORY', `all ${this.pages} pages of the KV cache are in use; raise kvTokens or end sequences`);
+      throw new EyrieError(
+        'EYRIE_OUT_OF_MEMORY',
+        `all ${this.pages} pages of the KV cache are in use; raise kvTokens or end sequences`,
+      );
     }
     this.#references[page] = 1;
     return page;

@@ -47,8 +47,18 @@ export class KvCache {
   /** Copies pages in every layer. */
   copyPages(stream: Stream, pairs: readonly { from: number; to: number }[]): void {
     if (pairs.length === 0) return;
-    const src = Tensor.from(stream, 'i32', [pairs.length], Int32Array.from(pairs, (p) => p.from));
-    const dst = Tensor.from(stream, 'i32', [pairs.length], Int32Array.from(pairs, (p) => p.to));
+    const src = Tensor.from(
+      stream,
+      'i32',
+      [pairs.length],
+      Int32Array.from(pairs, (p) => p.from),
+    );
+    const dst = Tensor.from(
+      stream,
+      'i32',
+      [pairs.length],
+      Int32Array.from(pairs, (p) => p.to),
+    );
     for (const pages of this.layers) kvCopyPages({ src, dst, pages });
     src.dispose();
     dst.dispose();

@@ -38,7 +38,15 @@ export interface ModelConfig {
 
 /** Throws EYRIE_CONFIG for numbers that contradict each other, before anything is allocated. */
 export function validateConfig(c: ModelConfig, where: string): ModelConfig {
-  const positive: (keyof ModelConfig)[] = ['vocabSize', 'hiddenSize', 'intermediateSize', 'heads', 'kvHeads', 'headDim', 'maxPositions'];
+  const positive: (keyof ModelConfig)[] = [
+    'vocabSize',
+    'hiddenSize',
+    'intermediateSize',
+    'heads',
+    'kvHeads',
+    'headDim',
+    'maxPositions',
+  ];
   for (const key of positive) {
     const v = c[key];
     if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 1 || v > 2 ** 31 - 1) {
@@ -49,13 +57,25 @@ export function validateConfig(c: ModelConfig, where: string): ModelConfig {
     throw new EyrieError('EYRIE_CONFIG', `${where}: a model has 1 to 10000 layers, got ${c.layers.length}`);
   }
   if (c.heads % c.kvHeads !== 0) {
-    throw new EyrieError('EYRIE_CONFIG', `${where}: ${c.heads} attention heads cannot share ${c.kvHeads} key-value heads evenly`);
+    throw new EyrieError(
+      'EYRIE_CONFIG',
+      `${where}: ${c.heads} attention heads cannot share ${c.kvHeads} key-value heads evenly`,
+    );
   }
-  if (c.headDim > 256) throw new EyrieError('EYRIE_ARCHITECTURE', `${where}: heads of ${c.headDim} dimensions are not supported (at most 256)`);
+  if (c.headDim > 256)
+    throw new EyrieError(
+      'EYRIE_ARCHITECTURE',
+      `${where}: heads of ${c.headDim} dimensions are not supported (at most 256)`,
+    );
   if (c.rope.dims % 2 !== 0 || c.rope.dims > c.headDim) {
-    throw new EyrieError('EYRIE_CONFIG', `${where}: ${c.rope.dims} rotary dimensions do not fit heads of ${c.headDim}`);
+    throw new EyrieError(
+      'EYRIE_CONFIG',
+      `${where}: ${c.rope.dims} rotary dimensions do not fit heads of ${c.headDim}`,
+    );
   }
-  if (!(c.normEps > 0 && c.normEps < 1)) throw new EyrieError('EYRIE_CONFIG', `${where}: norm epsilon must be in (0,1), got ${c.normEps}`);
-  if (!(c.rope.theta > 1)) throw new EyrieError('EYRIE_CONFIG', `${where}: rope theta must be above 1, got ${c.rope.theta}`);
+  if (!(c.normEps > 0 && c.normEps < 1))
+    throw new EyrieError('EYRIE_CONFIG', `${where}: norm epsilon must be in (0,1), got ${c.normEps}`);
+  if (!(c.rope.theta > 1))
+    throw new EyrieError('EYRIE_CONFIG', `${where}: rope theta must be above 1, got ${c.rope.theta}`);
   return c;
 }

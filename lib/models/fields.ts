@@ -15,7 +15,10 @@ export class Fields {
   }
 
   #fail(key: string, expected: string): never {
-    throw new EyrieError('EYRIE_CONFIG', `${this.where}: "${key}" must be ${expected}, got ${JSON.stringify(this.#o[key])}`);
+    throw new EyrieError(
+      'EYRIE_CONFIG',
+      `${this.where}: "${key}" must be ${expected}, got ${JSON.stringify(this.#o[key])}`,
+    );
   }
 
   /** A finite number; `fallback` when absent or null; required without one. */

@@ -31,13 +31,21 @@ export function configFromGguf(meta: GgufMetadata, dialect: GgufDialect, facts: 
   const hiddenSize = meta.integer(key('embedding_length'));
   const headDim = meta.integer(key('attention.key_length'), hiddenSize / heads);
   if (meta.integer(key('attention.value_length'), headDim) !== headDim) {
-    throw new EyrieError('EYRIE_ARCHITECTURE', `${meta.path}: values and keys of different sizes are not supported for ${arch}`);
+    throw new EyrieError(
+      'EYRIE_ARCHITECTURE',
+      `${meta.path}: values and keys of different sizes are not supported for ${arch}`,
+    );
   }
   const experts = meta.integer(key('expert_count'), 0);
-  if (experts > 0) throw new EyrieError('EYRIE_ARCHITECTURE', `${meta.path}: mixture of experts (${experts} experts) is not supported yet`);
+  if (experts > 0)
+    throw new EyrieError(
+      'EYRIE_ARCHITECTURE',
+      `${meta.path}: mixture of experts (${experts} experts) is not supported yet`,
+    );
   const window = meta.integer(key('attention.sliding_window'), 0);
   const count = meta.integer(key('block_count'));
-  if (count < 1 || count > 10_000) throw new EyrieError('EYRIE_CONFIG', `${meta.path}: block_count must be 1 to 10000, got ${count}`);
+  if (count < 1 || count > 10_000)
+    throw new EyrieError('EYRIE_CONFIG', `${meta.path}: block_count must be 1 to 10000, got ${count}`);
   const maxPositions = meta.integer(key('context_length'));
   const eos = meta.integer('tokenizer.ggml.eos_token_id', -1);
   const bos = meta.integer('tokenizer.ggml.bos_token_id', -1);
@@ -69,11 +77,20 @@ export function configFromGguf(meta: GgufMetadata, dialect: GgufDialect, facts: 
   );
 }
 
-function scalingFromGguf(meta: GgufMetadata, key: (k: string) => string, facts: GgufFacts, maxPositions: number): RopeScaling {
+function scalingFromGguf(
+  meta: GgufMetadata,
+  key: (k: string) => string,
+  facts: GgufFacts,
+  maxPositions: number,
+): RopeScaling {
   const type = meta.string(key('rope.scaling.type'), 'none');
   const factor = meta.number(key('rope.scaling.factor'), 1);
   if (facts.ropeDivisors) {
-    if (type === 'yarn') throw new EyrieError('EYRIE_ARCHITECTURE', `${meta.path}: rope_freqs together with YaRN is not supported`);
+    if (type === 'yarn')
+      throw new EyrieError(
+        'EYRIE_ARCHITECTURE',
+        `${meta.path}: rope_freqs together with YaRN is not supported`,
+      );
     return { type: 'divisors', divisors: facts.ropeDivisors };
   }
   if (type === 'none') return { type: 'none' };
@@ -86,9 +103,15 @@ function scalingFromGguf(meta: GgufMetadata, key: (k: string) => string, facts: 
       originalMaxPositions: original,
       betaFast: meta.number(key('rope.scaling.yarn_beta_fast'), 32),
       betaSlow: meta.number(key('rope.scaling.yarn_beta_slow'), 1),
-      attentionFactor: meta.number(key('rope.scaling.attn_factor'), factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1),
+      attentionFactor: meta.number(
+        key('rope.scaling.attn_factor'),
+        factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1,
+      ),
       truncate: true,
     };
   }
-  throw new EyrieError('EYRIE_ARCHITECTURE', `${meta.path}: rotary scaling "${type}" is not supported (linear and yarn are)`);
+  throw new EyrieError(
+    'EYRIE_ARCHITECTURE',
+    `${meta.path}: rotary scaling "${type}" is not supported (linear and yarn are)`,
+  );
 }

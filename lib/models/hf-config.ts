@@ -26,9 +26,17 @@ export function configFromHf(where: string, json: Record<string, unknown>, diale
   const headDim = f.number('head_dim', hiddenSize / heads);
   const maxPositions = f.number('max_position_embeddings', 2048);
   const hiddenAct = f.string('hidden_act') ?? 'silu';
-  if (hiddenAct !== 'silu') throw new EyrieError('EYRIE_ARCHITECTURE', `${where}: hidden_act "${hiddenAct}" is not supported for ${dialect.family} (silu is)`);
+  if (hiddenAct !== 'silu')
+    throw new EyrieError(
+      'EYRIE_ARCHITECTURE',
+      `${where}: hidden_act "${hiddenAct}" is not supported for ${dialect.family} (silu is)`,
+    );
   for (const key of ['mlp_bias', ...(dialect.qkvBias ? [] : ['attention_bias'])]) {
-    if (f.boolean(key, false)) throw new EyrieError('EYRIE_ARCHITECTURE', `${where}: "${key}": true is not supported for ${dialect.family}`);
+    if (f.boolean(key, false))
+      throw new EyrieError(
+        'EYRIE_ARCHITECTURE',
+        `${where}: "${key}": true is not supported for ${dialect.family}`,
+      );
   }
   return validateConfig(
     {
@@ -62,15 +70,25 @@ function layersFromHf(f: Fields, dialect: HfDialect): LayerConfig[] {
   const window = f.number('sliding_window', 0);
   const types = f.array('layer_types');
   if (types && types.length !== count) {
-    throw new EyrieError('EYRIE_CONFIG', `${f.where}: "layer_types" has ${types.length} entries for ${count} layers`);
+    throw new EyrieError(
+      'EYRIE_CONFIG',
+      `${f.where}: "layer_types" has ${types.length} entries for ${count} layers`,
+    );
   }
   return Array.from({ length: count }, (_, i) => {
     const type = types?.[i];
     if (type !== undefined && type !== 'full_attention' && type !== 'sliding_attention') {
-      throw new EyrieError('EYRIE_ARCHITECTURE', `${f.where}: layer type ${JSON.stringify(type)} is not supported for ${dialect.family}`);
+      throw new EyrieError(
+        'EYRIE_ARCHITECTURE',
+        `${f.where}: layer type ${JSON.stringify(type)} is not supported for ${dialect.family}`,
+      );
     }
     const slides = type !== undefined ? type === 'sliding_attention' : (dialect.slides?.(f, i) ?? false);
-    if (slides && window < 1) throw new EyrieError('EYRIE_CONFIG', `${f.where}: layer ${i} slides, but "sliding_window" is ${window}`);
+    if (slides && window < 1)
+      throw new EyrieError(
+        'EYRIE_CONFIG',
+        `${f.where}: layer ${i} slides, but "sliding_window" is ${window}`,
+      );
     return { window: slides ? window : 0, rope: dialect.rotates?.(f, i) ?? true };
   });
 }

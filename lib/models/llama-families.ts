@@ -27,7 +27,8 @@ export const qwen2: ModelFamily = {
   hf: {
     family: 'qwen2',
     qkvBias: true,
-    slides: (f, layer) => f.boolean('use_sliding_window', false) && layer >= f.number('max_window_layers', 28),
+    slides: (f, layer) =>
+      f.boolean('use_sliding_window', false) && layer >= f.number('max_window_layers', 28),
   },
   ggufDialect: { family: 'qwen2', qkvBias: true },
 };
@@ -40,7 +41,8 @@ export const qwen3: ModelFamily = {
   hf: {
     family: 'qwen3',
     qkNorm: true,
-    slides: (f, layer) => f.boolean('use_sliding_window', false) && layer >= f.number('max_window_layers', 28),
+    slides: (f, layer) =>
+      f.boolean('use_sliding_window', false) && layer >= f.number('max_window_layers', 28),
   },
   ggufDialect: { family: 'qwen3', qkNorm: true },
 };

@@ -1,5 +1,5 @@
 import type { KvCache } from '../kv/cache.ts';
-import { type ForwardBatch } from '../nn/forward-batch.ts';
+import type { ForwardBatch } from '../nn/forward-batch.ts';
 import { ropeTable } from '../nn/rope-table.ts';
 import * as ops from '../ops/index.ts';
 import { Tensor, type Weight } from '../tensor/index.ts';
@@ -52,7 +52,12 @@ export class LlamaModel {
   readonly #workspaces: Workspace;
 
   /** @throws EyrieError EYRIE_CONFIG, EYRIE_UNSUPPORTED, EYRIE_OUT_OF_MEMORY */
-  static async load(stream: Stream, config: ModelConfig, loader: WeightLoader, options: { activations: Activations; positions: number; totalBytes: number }): Promise<LlamaModel> {
+  static async load(
+    stream: Stream,
+    config: ModelConfig,
+    loader: WeightLoader,
+    options: { activations: Activations; positions: number; totalBytes: number },
+  ): Promise<LlamaModel> {
     const model = new LlamaModel(stream, config, loader, options.activations, options.positions);
     for (let i = 0; i < config.layers.length; i++) {
       model.#layers.push(model.#loadLayer(loader, i));
@@ -62,13 +67,21 @@ export class LlamaModel {
     return model;
   }
 
-  private constructor(stream: Stream, config: ModelConfig, loader: WeightLoader, activations: Activations, positions: number) {
+  private constructor(
+    stream: Stream,
+    config: ModelConfig,
+    loader: WeightLoader,
+    activations: Activations,
+    positions: number,
+  ) {
     this.stream = stream;
     this.config = config;
     this.#activations = activations;
     this.#embedding = loader.matrix('model.embed_tokens.weight', [config.vocabSize, config.hiddenSize]);
     this.#norm = loader.vector('model.norm.weight', config.hiddenSize);
-    this.#head = config.tied ? this.#embedding : loader.matrix('lm_head.weight', [config.vocabSize, config.hiddenSize]);
+    this.#head = config.tied
+      ? this.#embedding
+      : loader.matrix('lm_head.weight', [config.vocabSize, config.hiddenSize]);
     this.#rope = Tensor.from(stream, 'f32', [positions, config.rope.dims], ropeTable(config.rope, positions));
     this.#workspaces = new Workspace(stream, config);
   }
@@ -78,7 +91,8 @@ export class LlamaModel {
     const at = (part: string) => `model.layers.${i}.${part}`;
     const [qRows, kRows] = [c.heads * c.headDim, c.kvHeads * c.headDim];
     const permute = c.permutedHeads ? c.headDim : 0;
-    const bias = (part: string, n: number) => (c.qkvBias ? loader.vector(at(`self_attn.${part}.bias`), n) : null);
+    const bias = (part: string, n: number) =>
+      c.qkvBias ? loader.vector(at(`self_attn.${part}.bias`), n) : null;
     return {
       attnNorm: loader.vector(at('input_layernorm.weight'), c.hiddenSize),
       q: loader.matrix(at('self_attn.q_proj.weight'), [qRows, c.hiddenSize], permute),
@@ -109,19 +123,62 @@ export class LlamaModel {
     for (const [i, l] of this.#layers.entries()) {
       const pages = cache.layers[i]!;
       ops.fusedQkv({
-        x, norm: l.attnNorm, eps, wq: l.q, wk: l.k, wv: l.v, bq: l.bq, bk: l.bk, bv: l.bv, qNorm: l.qNorm, kNorm: l.kNorm,
-        rope: l.rope ? this.#rope : null, rows: batch.rows, slots: batch.slots, pages, activations: precision(this.#activations, l.q, l.k, l.v), out: q,
+        x,
+        norm: l.attnNorm,
+        eps,
+        wq: l.q,
+        wk: l.k,
+        wv: l.v,
+        bq: l.bq,
+        bk: l.bk,
+        bv: l.bv,
+        qNorm: l.qNorm,
+        kNorm: l.kNorm,
+        rope: l.rope ? this.#rope : null,
+        rows: batch.rows,
+        slots: batch.slots,
+        pages,
+        activations: precision(this.#activations, l.q, l.k, l.v),
+        out: q,
       });
-      ops.pagedAttention({ q, pages, blockTable: batch.blockTable, seqLens: batch.seqLens, qStart: batch.qStart, scale, window: l.window, out: attn });
+      ops.pagedAttention({
+        q,
+        pages,
+        blockTable: batch.blockTable,
+        seqLens: batch.seqLens,
+        qStart: batch.qStart,
+        scale,
+        window: l.window,
+        out: attn,
+      });
       ops.linear({ x: attn2, w: l.o, residual: x, activations: precision(this.#activations, l.o), out: x });
-      ops.fusedGlu({ x, norm: l.mlpNorm, eps, gate: l.gate, up: l.up, activations: precision(this.#activations, l.gate, l.up), out: mlp });
-      ops.linear({ x: mlp, w: l.down, residual: x, activations: precision(this.#activations, l.down), out: x });
+      ops.fusedGlu({
+        x,
+        norm: l.mlpNorm,
+        eps,
+        gate: l.gate,
+        up: l.up,
+        activations: precision(this.#activations, l.gate, l.up),
+        out: mlp,
+      });
+      ops.linear({
+        x: mlp,
+        w: l.down,
+        residual: x,
+        activations: precision(this.#activations, l.down),
+        out: x,
+      });
     }
     if (batch.logitRows === 0) return null;
     const head = this.#workspaces.head(batch.logitRows);
     ops.takeRows({ x, rows: batch.logitIndex, out: head.rows });
     ops.norm({ x: head.rows3, weight: this.#norm2, eps, out: head.normed3 });
-    return ops.linear({ x: head.normed, w: this.#head, activations: precision(this.#activations, this.#head), out: head.logits });
+    return ops.linear({
+      x: head.normed,
+      w: this.#head,
+      activations: precision(this.#activations, this.#head),
+      out: head.logits,
+    });
   }
 
   /** Changes when the activations move in memory, which makes recorded graphs stale. */
@@ -139,7 +196,23 @@ export class LlamaModel {
   dispose(): void {
     this.#workspaces.dispose();
     for (const l of this.#layers) {
-      for (const t of [l.attnNorm, l.q, l.k, l.v, l.bq, l.bk, l.bv, l.qNorm, l.kNorm, l.o, l.mlpNorm, l.gate, l.up, l.down]) t?.dispose();
+      for (const t of [
+        l.attnNorm,
+        l.q,
+        l.k,
+        l.v,
+        l.bq,
+        l.bk,
+        l.bv,
+        l.qNorm,
+        l.kNorm,
+        l.o,
+        l.mlpNorm,
+        l.gate,
+        l.up,
+        l.down,
+      ])
+        t?.dispose();
     }
     if (!this.config.tied) this.#head.dispose();
     for (const t of [this.#embedding, this.#norm, this.#normView, this.#rope]) t?.dispose();

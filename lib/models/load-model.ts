@@ -7,8 +7,8 @@ import type { ModelConfig } from './config.ts';
 import { configFromGguf } from './gguf-config.ts';
 import { configFromHf } from './hf-config.ts';
 import { type Activations, LlamaModel } from './llama.ts';
-import { familyOfArchitecture, familyOfGguf } from './registry.ts';
 import { readVector } from './read-vector.ts';
+import { familyOfArchitecture, familyOfGguf } from './registry.ts';
 import { type LoadProgress, WeightLoader } from './weight-loader.ts';
 
 /** A model's files, read as far as their headers. */
@@ -23,13 +23,19 @@ export async function openModel(path: string): Promise<ModelFiles> {
   try {
     await access(path);
   } catch (cause) {
-    throw new EyrieError('EYRIE_FILE', `${path} does not exist; MODEL is a .gguf file or a folder with config.json and model.safetensors`, { cause });
+    throw new EyrieError(
+      'EYRIE_FILE',
+      `${path} does not exist; MODEL is a .gguf file or a folder with config.json and model.safetensors`,
+      { cause },
+    );
   }
   const weights = await openWeights(path);
   if (weights.format === 'gguf') return { path, weights, config: await ggufConfig(weights) };
   const where = join(weights.path, '..', 'config.json');
   const json = await readJsonFile(where);
-  const architectures = Array.isArray(json.architectures) ? json.architectures.filter((a): a is string => typeof a === 'string') : [];
+  const architectures = Array.isArray(json.architectures)
+    ? json.architectures.filter((a): a is string => typeof a === 'string')
+    : [];
   const family = familyOfArchitecture(where, architectures);
   return { path, weights, config: configFromHf(where, json, family.hf) };
 }
@@ -37,7 +43,11 @@ export async function openModel(path: string): Promise<ModelFiles> {
 async function ggufConfig(weights: WeightFile): Promise<ModelConfig> {
   const meta = weights.metadata!;
   const embedding = weights.tensors.get('token_embd.weight');
-  if (!embedding) throw new EyrieError('EYRIE_CONFIG', `${weights.path}: there are no weights in it (no token_embd.weight); a vocabulary file only serves \`eyrie tokenize\``);
+  if (!embedding)
+    throw new EyrieError(
+      'EYRIE_CONFIG',
+      `${weights.path}: there are no weights in it (no token_embd.weight); a vocabulary file only serves \`eyrie tokenize\``,
+    );
   const family = familyOfGguf(weights.path, meta.string('general.architecture'));
   const divisors = weights.tensors.get('rope_freqs.weight');
   return configFromGguf(meta, family.ggufDialect, {
@@ -48,10 +58,17 @@ async function ggufConfig(weights: WeightFile): Promise<ModelConfig> {
 }
 
 /** Loads the weights onto a stream. `positions`: length of the rope table. */
-export async function loadWeights(files: ModelFiles, stream: Stream, options: { activations: Activations; positions: number; onProgress?: LoadProgress | undefined }): Promise<LlamaModel> {
+export async function loadWeights(
+  files: ModelFiles,
+  stream: Stream,
+  options: { activations: Activations; positions: number; onProgress?: LoadProgress | undefined },
+): Promise<LlamaModel> {
   const loader = new WeightLoader(stream, files.weights, options.onProgress);
   try {
-    return await LlamaModel.load(stream, files.config, loader, { ...options, totalBytes: files.weights.totalBytes });
+    return await LlamaModel.load(stream, files.config, loader, {
+      ...options,
+      totalBytes: files.weights.totalBytes,
+    });
   } finally {
     loader.dispose();
   }

@@ -33,5 +33,8 @@ export function familyOfArchitecture(where: string, architectures: readonly stri
 export function familyOfGguf(where: string, architecture: string): ModelFamily {
   const found = FAMILIES.find((f) => f.gguf.includes(architecture));
   if (found) return found;
-  throw new EyrieError('EYRIE_ARCHITECTURE', `${where}: architecture "${architecture}" is not supported; supported: ${list(FAMILIES.flatMap((f) => f.gguf))}`);
+  throw new EyrieError(
+    'EYRIE_ARCHITECTURE',
+    `${where}: architecture "${architecture}" is not supported; supported: ${list(FAMILIES.flatMap((f) => f.gguf))}`,
+  );
 }

@@ -3,7 +3,12 @@ import type { RopeConfig, RopeScaling } from '../nn/rope-table.ts';
 import type { Fields } from './fields.ts';
 
 /** Reads both dialects: published configs (`rope_theta`, `rope_scaling`) and transformers 5 (`rope_parameters`). */
-export function ropeFromHf(f: Fields, headDim: number, maxPositions: number, defaultTheta: number): RopeConfig {
+export function ropeFromHf(
+  f: Fields,
+  headDim: number,
+  maxPositions: number,
+  defaultTheta: number,
+): RopeConfig {
   const parameters = f.object('rope_parameters');
   const scaling = parameters ?? f.object('rope_scaling');
   const theta = parameters?.number('rope_theta', defaultTheta) ?? f.number('rope_theta', defaultTheta);
@@ -25,10 +30,16 @@ function scalingFromHf(s: Fields, f: Fields, maxPositions: number): RopeScaling 
         factor: s.number('factor'),
         lowFreqFactor: s.number('low_freq_factor'),
         highFreqFactor: s.number('high_freq_factor'),
-        originalMaxPositions: s.number('original_max_position_embeddings', f.number('original_max_position_embeddings', maxPositions)),
+        originalMaxPositions: s.number(
+          'original_max_position_embeddings',
+          f.number('original_max_position_embeddings', maxPositions),
+        ),
       };
     case 'yarn': {
-      const original = s.number('original_max_position_embeddings', f.number('original_max_position_embeddings', maxPositions));
+      const original = s.number(
+        'original_max_position_embeddings',
+        f.number('original_max_position_embeddings', maxPositions),
+      );
       const factor = s.number('factor', maxPositions / original);
       const mscale = s.number('mscale', 0);
       const mscaleAll = s.number('mscale_all_dim', 0);
@@ -44,6 +55,9 @@ function scalingFromHf(s: Fields, f: Fields, maxPositions: number): RopeScaling 
       };
     }
     default:
-      throw new EyrieError('EYRIE_ARCHITECTURE', `${f.where}: rotary scaling "${type}" is not supported (linear, llama3 and yarn are)`);
+      throw new EyrieError(
+        'EYRIE_ARCHITECTURE',
+        `${f.where}: rotary scaling "${type}" is not supported (linear, llama3 and yarn are)`,
+      );
   }
 }

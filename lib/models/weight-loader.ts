@@ -41,13 +41,22 @@ export class WeightLoader {
   #require(name: string, shape: readonly number[], formats: ReadonlySet<string>): TensorInfo {
     const info = this.#info(name);
     if (!info) {
-      throw new EyrieError('EYRIE_CONFIG', `${this.#file.path}: tensor "${name}" is missing; the file is incomplete or of another architecture than it says`);
+      throw new EyrieError(
+        'EYRIE_CONFIG',
+        `${this.#file.path}: tensor "${name}" is missing; the file is incomplete or of another architecture than it says`,
+      );
     }
     if (info.shape.length !== shape.length || info.shape.some((d, i) => d !== shape[i])) {
-      throw new EyrieError('EYRIE_CONFIG', `${this.#file.path}: tensor "${info.name}" has shape [${info.shape.join(',')}], the configuration asks for [${shape.join(',')}]`);
+      throw new EyrieError(
+        'EYRIE_CONFIG',
+        `${this.#file.path}: tensor "${info.name}" has shape [${info.shape.join(',')}], the configuration asks for [${shape.join(',')}]`,
+      );
     }
     if (!formats.has(info.dtype)) {
-      throw new EyrieError('EYRIE_UNSUPPORTED', `${this.#file.path}: tensor "${info.name}" is ${info.dtype}; supported here: ${[...formats].join(', ')}. Convert the model to one of them`);
+      throw new EyrieError(
+        'EYRIE_UNSUPPORTED',
+        `${this.#file.path}: tensor "${info.name}" is ${info.dtype}; supported here: ${[...formats].join(', ')}. Convert the model to one of them`,
+      );
     }
     return info;
   }

@@ -28,7 +28,11 @@ export interface Head {
 
 /** Bytes of the activations of `tokens` rows and `logitRows` rows of logits. */
 export function workspaceBytes(c: ModelConfig, tokens: number, logitRows: number): number {
-  return 4 * (tokens * (c.hiddenSize + 2 * c.heads * c.headDim + c.intermediateSize) + logitRows * (2 * c.hiddenSize + c.vocabSize));
+  return (
+    4 *
+    (tokens * (c.hiddenSize + 2 * c.heads * c.headDim + c.intermediateSize) +
+      logitRows * (2 * c.hiddenSize + c.vocabSize))
+  );
 }
 
 /**
@@ -40,8 +44,16 @@ export class Workspace {
   readonly #c: ModelConfig;
   /** Counts how often memory was replaced. */
   generation = 0;
-  #rows: { capacity: number; memory: Tensor[]; views: Map<number, Rows> } = { capacity: 0, memory: [], views: new Map() };
-  #head: { capacity: number; memory: Tensor[]; views: Map<number, Head> } = { capacity: 0, memory: [], views: new Map() };
+  #rows: { capacity: number; memory: Tensor[]; views: Map<number, Rows> } = {
+    capacity: 0,
+    memory: [],
+    views: new Map(),
+  };
+  #head: { capacity: number; memory: Tensor[]; views: Map<number, Head> } = {
+    capacity: 0,
+    memory: [],
+    views: new Map(),
+  };
 
   constructor(stream: Stream, config: ModelConfig) {
     this.#stream = stream;
@@ -58,7 +70,16 @@ export class Workspace {
     const qSize = c.heads * c.headDim;
     if (tokens > this.#rows.capacity) {
       this.#release(this.#rows);
-      this.#rows = { capacity: tokens, memory: this.#allocate(tokens * c.hiddenSize, tokens * qSize, tokens * qSize, tokens * c.intermediateSize), views: new Map() };
+      this.#rows = {
+        capacity: tokens,
+        memory: this.#allocate(
+          tokens * c.hiddenSize,
+          tokens * qSize,
+          tokens * qSize,
+          tokens * c.intermediateSize,
+        ),
+        views: new Map(),
+      };
     }
     let v = this.#rows.views.get(tokens);
     if (!v) {
@@ -79,7 +100,11 @@ export class Workspace {
     const c = this.#c;
     if (rows > this.#head.capacity) {
       this.#release(this.#head);
-      this.#head = { capacity: rows, memory: this.#allocate(rows * c.hiddenSize, rows * c.hiddenSize, rows * c.vocabSize), views: new Map() };
+      this.#head = {
+        capacity: rows,
+        memory: this.#allocate(rows * c.hiddenSize, rows * c.hiddenSize, rows * c.vocabSize),
+        views: new Map(),
+      };
     }
     let v = this.#head.views.get(rows);
     if (!v) {

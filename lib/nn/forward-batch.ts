@@ -1,5 +1,5 @@
-import { Tensor } from '../tensor/tensor.ts';
 import type { Stream } from '../tensor/stream.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
 /** The sizes of one step. */
 export interface BatchShape {
@@ -67,7 +67,15 @@ export class BatchBuffer {
       at += n;
     }
     this.host = host as unknown as HostBatch;
-    const [ids, rows, slots, blockTable, seqLens, qStart, logitIndex] = device as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+    const [ids, rows, slots, blockTable, seqLens, qStart, logitIndex] = device as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
     this.batch = { ...shape, ids, rows, slots, blockTable, seqLens, qStart, logitIndex };
   }
 
@@ -78,6 +86,7 @@ export class BatchBuffer {
 
   dispose(): void {
     const b = this.batch;
-    for (const t of [b.ids, b.rows, b.slots, b.blockTable, b.seqLens, b.qStart, b.logitIndex, this.#device]) t.dispose();
+    for (const t of [b.ids, b.rows, b.slots, b.blockTable, b.seqLens, b.qStart, b.logitIndex, this.#device])
+      t.dispose();
   }
 }

@@ -4,8 +4,22 @@ import { EyrieError } from '../errors.ts';
 export type RopeScaling =
   | { type: 'none' }
   | { type: 'linear'; factor: number }
-  | { type: 'llama3'; factor: number; lowFreqFactor: number; highFreqFactor: number; originalMaxPositions: number }
-  | { type: 'yarn'; factor: number; originalMaxPositions: number; betaFast: number; betaSlow: number; attentionFactor: number; truncate: boolean }
+  | {
+      type: 'llama3';
+      factor: number;
+      lowFreqFactor: number;
+      highFreqFactor: number;
+      originalMaxPositions: number;
+    }
+  | {
+      type: 'yarn';
+      factor: number;
+      originalMaxPositions: number;
+      betaFast: number;
+      betaSlow: number;
+      attentionFactor: number;
+      truncate: boolean;
+    }
   /** Divisors of the angles as a file stores them (GGUF's rope_freqs). */
   | { type: 'divisors'; divisors: ArrayLike<number> };
 
@@ -36,7 +50,10 @@ export function ropeFrequencies(config: RopeConfig): Float64Array {
       break;
     case 'divisors':
       if (scaling.divisors.length !== half) {
-        throw new EyrieError('EYRIE_CONFIG', `rope_freqs has ${scaling.divisors.length} values, expected ${half}; convert the file again`);
+        throw new EyrieError(
+          'EYRIE_CONFIG',
+          `rope_freqs has ${scaling.divisors.length} values, expected ${half}; convert the file again`,
+        );
       }
       for (let i = 0; i < half; i++) out[i] = out[i]! / scaling.divisors[i]!;
       break;
@@ -56,7 +73,8 @@ function llama3(angle: number, s: Extract<RopeScaling, { type: 'llama3' }>): num
 /** YaRN, "NTK by parts" (Peng et al. 2023, §3.2): pairs that turn often keep their angle, slow ones are interpolated. */
 function yarn(angles: Float64Array, config: RopeConfig, s: Extract<RopeScaling, { type: 'yarn' }>): void {
   const { theta, dims } = config;
-  const pairOf = (turns: number) => (dims * Math.log(s.originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const pairOf = (turns: number) =>
+    (dims * Math.log(s.originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
   let low = pairOf(s.betaFast);
   let high = pairOf(s.betaSlow);
   if (s.truncate) {

@@ -1,2 +1,7 @@
-export { type ResolvedSampling, resolveSampling, type SamplingColumns, type SamplingParams } from './params.ts';
-export { type Drawn, Sampler, type SampleRow } from './sampler.ts';
+export {
+  type ResolvedSampling,
+  resolveSampling,
+  type SamplingColumns,
+  type SamplingParams,
+} from './params.ts';
+export { type Drawn, type SampleRow, Sampler } from './sampler.ts';

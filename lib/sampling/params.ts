@@ -37,7 +37,8 @@ export function resolveSampling(p: SamplingParams, vocabSize: number): ResolvedS
   const columns = new Float32Array(SAMPLING_COLUMNS.length);
   for (const [i, c] of SAMPLING_COLUMNS.entries()) {
     const v = p[c.name] ?? c.default;
-    if (typeof v !== 'number' || !(v >= c.min && v <= c.max)) fail(c.name, `a number from ${c.min} to ${c.max}`, v);
+    if (typeof v !== 'number' || !(v >= c.min && v <= c.max))
+      fail(c.name, `a number from ${c.min} to ${c.max}`, v);
     columns[i] = v;
   }
   const topK = p.topK ?? 0;
@@ -52,8 +53,11 @@ export function resolveSampling(p: SamplingParams, vocabSize: number): ResolvedS
     return x;
   };
   const bias = Object.entries(p.logitBias ?? {}).map(([k, v]) => [id('logitBias', Number(k)), v] as const);
-  for (const [, v] of bias) if (typeof v !== 'number' || Number.isNaN(v) || v === Number.POSITIVE_INFINITY) fail('logitBias', 'numbers or -Infinity', v);
-  if (p.logprobs !== undefined && (!Number.isInteger(p.logprobs) || p.logprobs < 0 || p.logprobs > 128)) fail('logprobs', 'an integer from 0 to 128', p.logprobs);
+  for (const [, v] of bias)
+    if (typeof v !== 'number' || Number.isNaN(v) || v === Number.POSITIVE_INFINITY)
+      fail('logitBias', 'numbers or -Infinity', v);
+  if (p.logprobs !== undefined && (!Number.isInteger(p.logprobs) || p.logprobs < 0 || p.logprobs > 128))
+    fail('logprobs', 'an integer from 0 to 128', p.logprobs);
   if (p.allowedIds?.length === 0) fail('allowedIds', 'at least one id', '[]');
   for (const x of p.allowedIds ?? []) id('allowedIds', x);
   return {
@@ -62,7 +66,8 @@ export function resolveSampling(p: SamplingParams, vocabSize: number): ResolvedS
     seedHigh: Math.floor(seed / 2 ** 32) | 0,
     seed,
     logprobs: p.logprobs ?? null,
-    penalised: (p.repetitionPenalty ?? 1) !== 1 || (p.frequencyPenalty ?? 0) !== 0 || (p.presencePenalty ?? 0) !== 0,
+    penalised:
+      (p.repetitionPenalty ?? 1) !== 1 || (p.frequencyPenalty ?? 0) !== 0 || (p.presencePenalty ?? 0) !== 0,
     biasIds: bias.map(([k]) => k),
     biasValues: bias.map(([, v]) => v),
     allowedIds: p.allowedIds ?? null,

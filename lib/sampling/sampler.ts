@@ -47,7 +47,17 @@ class Buffers {
   }
 
   dispose(): void {
-    for (const t of [this.input, this.columns, this.keys, this.output, this.ids, this.logprobs, this.topIds, this.topLogprobs]) t?.dispose();
+    for (const t of [
+      this.input,
+      this.columns,
+      this.keys,
+      this.output,
+      this.ids,
+      this.logprobs,
+      this.topIds,
+      this.topLogprobs,
+    ])
+      t?.dispose();
   }
 }
 
@@ -86,14 +96,26 @@ export class Sampler {
     }
     b.input.write(b.staging);
     const extra = this.#extras(rows, counts);
-    sample({ logits, columns: b.columns, keys: b.keys, ...extra.args, ids: b.ids, logprobs: b.logprobs, topIds: b.topIds, topLogprobs: b.topLogprobs });
+    sample({
+      logits,
+      columns: b.columns,
+      keys: b.keys,
+      ...extra.args,
+      ids: b.ids,
+      logprobs: b.logprobs,
+      topIds: b.topIds,
+      topLogprobs: b.topLogprobs,
+    });
     const pending = b.output.read();
     for (const t of extra.temporary) t.dispose();
     return unpack(await pending, rows, top);
   }
 
   /** Arguments that only some rows need: penalties, biases, masks. */
-  #extras(rows: readonly SampleRow[], counts: Tensor | null): { args: Record<string, Tensor>; temporary: Tensor[] } {
+  #extras(
+    rows: readonly SampleRow[],
+    counts: Tensor | null,
+  ): { args: Record<string, Tensor>; temporary: Tensor[] } {
     const args: Record<string, Tensor> = {};
     const temporary: Tensor[] = [];
     const put = (name: string, t: Tensor): void => {
@@ -102,14 +124,38 @@ export class Sampler {
     };
     if (counts && rows.some((r) => r.countsRow >= 0)) {
       args.counts = counts;
-      put('countsRow', Tensor.from(this.#stream, 'i32', [rows.length], Int32Array.from(rows, (r) => r.countsRow)));
+      put(
+        'countsRow',
+        Tensor.from(
+          this.#stream,
+          'i32',
+          [rows.length],
+          Int32Array.from(rows, (r) => r.countsRow),
+        ),
+      );
     }
     if (rows.some((r) => r.params.biasIds.length > 0)) {
       const start = new Int32Array(rows.length + 1);
       for (const [r, row] of rows.entries()) start[r + 1] = start[r]! + row.params.biasIds.length;
       put('biasStart', Tensor.from(this.#stream, 'i32', [start.length], start));
-      put('biasIds', Tensor.from(this.#stream, 'i32', [start[rows.length]!], Int32Array.from(rows.flatMap((r) => r.params.biasIds))));
-      put('biasValues', Tensor.from(this.#stream, 'f32', [start[rows.length]!], Float32Array.from(rows.flatMap((r) => r.params.biasValues))));
+      put(
+        'biasIds',
+        Tensor.from(
+          this.#stream,
+          'i32',
+          [start[rows.length]!],
+          Int32Array.from(rows.flatMap((r) => r.params.biasIds)),
+        ),
+      );
+      put(
+        'biasValues',
+        Tensor.from(
+          this.#stream,
+          'f32',
+          [start[rows.length]!],
+          Float32Array.from(rows.flatMap((r) => r.params.biasValues)),
+        ),
+      );
     }
     if (rows.some((r) => r.params.allowedIds)) {
       const words = Math.ceil(this.#vocabSize / 32);
@@ -130,13 +176,20 @@ export class Sampler {
   }
 }
 
-function unpack(data: ArrayBufferView & { buffer: ArrayBufferLike }, rows: readonly SampleRow[], top: number): Drawn[] {
+function unpack(
+  data: ArrayBufferView & { buffer: ArrayBufferLike },
+  rows: readonly SampleRow[],
+  top: number,
+): Drawn[] {
   const ints = new Int32Array(data.buffer);
   const floats = new Float32Array(data.buffer);
   const n = rows.length;
   return rows.map((row, r) => ({
     id: ints[r]!,
     logprob: floats[n + r]!,
-    top: Array.from({ length: row.params.logprobs ?? 0 }, (_, k) => ({ id: ints[2 * n + r * top + k]!, logprob: floats[n * (2 + top) + r * top + k]! })),
+    top: Array.from({ length: row.params.logprobs ?? 0 }, (_, k) => ({
+      id: ints[2 * n + r * top + k]!,
+      logprob: floats[n * (2 + top) + r * top + k]!,
+    })),
   }));
 }
