@@ -1,0 +1,35 @@
+import type { Machine } from '../native/addon.ts';
+
+export interface MachineInfo extends Machine {
+  /** Instruction-set level that streams take. */
+  level: string;
+  levelReason: string;
+  threads: number;
+  availableMemory: number;
+  node: string;
+  platform: string;
+}
+
+/** What this machine offers, and what a load would take of it. @throws EyrieError EYRIE_NATIVE_LOAD */
+export async function readMachineInfo(): Promise<MachineInfo> {
+  const { native } = await import('../native/load.ts');
+  const { Stream } = await import('../tensor/stream.ts');
+  const { availableMemory } = await import('../tensor/memory.ts');
+  const machine = native().machine();
+  // Only a stream knows its level and threads: the environment has a say in both.
+  const stream = new Stream();
+  try {
+    const best = stream.name === machine.levels.at(-1);
+    return {
+      ...machine,
+      level: stream.name,
+      levelReason: best ? 'the best' : 'chosen by EYRIE_CPU_LEVEL out',
+      threads: stream.threads,
+      availableMemory: availableMemory(),
+      node: process.version,
+      platform: `${process.platform}-${process.arch}`,
+    };
+  } finally {
+    stream.dispose();
+  }
+}
