@@ -1,4 +1,4 @@
-import { Tensor } from '../tensor/index.ts';
+import { Arena, type Tensor } from '../tensor/index.ts';
 import type { Stream } from '../tensor/stream.ts';
 import type { ModelConfig } from './config.ts';
 
@@ -35,6 +35,18 @@ export function workspaceBytes(c: ModelConfig, tokens: number, logitRows: number
   );
 }
 
+interface Block<T> {
+  capacity: number;
+  arena: Arena | null;
+  memory: Tensor[] | null;
+  /** Views by number of rows; they share the same memory. */
+  views: Map<number, T>;
+}
+
+function emptyBlock<T>(): Block<T> {
+  return { capacity: 0, arena: null, memory: null, views: new Map() };
+}
+
 /**
  * Activation memory. It grows to the largest step and is viewed by the smaller ones, so that a shape's views stay at one address
  * (captured graphs) until the memory has to grow.
@@ -44,51 +56,42 @@ export class Workspace {
   readonly #c: ModelConfig;
   /** Counts how often memory was replaced. */
   generation = 0;
-  #rows: { capacity: number; memory: Tensor[]; views: Map<number, Rows> } = {
-    capacity: 0,
-    memory: [],
-    views: new Map(),
-  };
-  #head: { capacity: number; memory: Tensor[]; views: Map<number, Head> } = {
-    capacity: 0,
-    memory: [],
-    views: new Map(),
-  };
+  #rows: Block<Rows> = emptyBlock();
+  #head: Block<Head> = emptyBlock();
+  readonly #rowSizes: readonly number[];
+  readonly #headSizes: readonly number[];
 
   constructor(stream: Stream, config: ModelConfig) {
     this.#stream = stream;
     this.#c = config;
+    const q = config.heads * config.headDim;
+    this.#rowSizes = [config.hiddenSize, q, q, config.intermediateSize];
+    this.#headSizes = [config.hiddenSize, config.hiddenSize, config.vocabSize];
   }
 
-  #allocate(...sizes: number[]): Tensor[] {
-    this.generation++;
-    return sizes.map((n) => Tensor.empty(this.#stream, 'f32', [n]));
+  /** The block's memory for at least `rows` rows: one tensor per size. */
+  #grow<T extends object>(block: Block<T>, rows: number, sizes: readonly number[]): Tensor[] {
+    if (rows > block.capacity) {
+      this.#release(block);
+      block.arena = new Arena(this.#stream, Arena.bytesFor(sizes.map((n) => ({ shape: [rows, n] }))));
+      block.capacity = rows;
+      this.generation++;
+    }
+    block.memory ??= sizes.map((n) => block.arena!.take('f32', [block.capacity * n]));
+    return block.memory;
   }
 
   get(tokens: number): Rows {
     const c = this.#c;
-    const qSize = c.heads * c.headDim;
-    if (tokens > this.#rows.capacity) {
-      this.#release(this.#rows);
-      this.#rows = {
-        capacity: tokens,
-        memory: this.#allocate(
-          tokens * c.hiddenSize,
-          tokens * qSize,
-          tokens * qSize,
-          tokens * c.intermediateSize,
-        ),
-        views: new Map(),
-      };
-    }
+    const memory = this.#grow(this.#rows, tokens, this.#rowSizes);
     let v = this.#rows.views.get(tokens);
     if (!v) {
-      const [x, q, attn, mlp] = this.#rows.memory as [Tensor, Tensor, Tensor, Tensor];
+      const [x, q, attn, mlp] = memory as [Tensor, Tensor, Tensor, Tensor];
       v = {
         x: x.view([tokens, c.hiddenSize]),
         q: q.view([tokens, c.heads, c.headDim]),
         attn: attn.view([tokens, c.heads, c.headDim]),
-        attn2: attn.view([tokens, qSize]),
+        attn2: attn.view([tokens, c.heads * c.headDim]),
         mlp: mlp.view([tokens, c.intermediateSize]),
       };
       this.#rows.views.set(tokens, v);
@@ -98,17 +101,10 @@ export class Workspace {
 
   head(rows: number): Head {
     const c = this.#c;
-    if (rows > this.#head.capacity) {
-      this.#release(this.#head);
-      this.#head = {
-        capacity: rows,
-        memory: this.#allocate(rows * c.hiddenSize, rows * c.hiddenSize, rows * c.vocabSize),
-        views: new Map(),
-      };
-    }
+    const memory = this.#grow(this.#head, rows, this.#headSizes);
     let v = this.#head.views.get(rows);
     if (!v) {
-      const [x, normed, logits] = this.#head.memory as [Tensor, Tensor, Tensor];
+      const [x, normed, logits] = memory as [Tensor, Tensor, Tensor];
       v = {
         rows: x.view([rows, c.hiddenSize]),
         rows3: x.view([rows, 1, c.hiddenSize]),
@@ -121,9 +117,11 @@ export class Workspace {
     return v;
   }
 
-  #release(block: { memory: Tensor[]; views: Map<number, Rows | Head> }): void {
+  #release<T extends object>(block: Block<T>): void {
     for (const v of block.views.values()) for (const t of Object.values(v) as Tensor[]) t.dispose();
-    for (const t of block.memory) t.dispose();
+    block.views.clear();
+    block.arena?.dispose();
+    block.memory = null;
   }
 
   dispose(): void {

@@ -55,30 +55,35 @@ export interface AttentionArgs {
 /** Attention of q[T,H,D] over paged keys and values: [T,H,E]. */
 export function pagedAttention(a: AttentionArgs): Tensor {
   const s = a.q.stream;
-  const out = output(s, a.out, [
-    dim(a.q, 0, 'paged_attention', 'q'),
-    dim(a.q, 1, 'paged_attention', 'q'),
-    dim(a.pages.v, 3, 'paged_attention', 'v_pages'),
-  ]);
-  table().paged_attention(
-    s.id,
-    a.q.handle,
-    a.pages.k.handle,
-    a.pages.v.handle,
-    a.blockTable.handle,
-    a.seqLens.handle,
-    a.qStart.handle,
-    handle(a.anc),
-    handle(a.sinks),
-    handle(a.alibi),
-    handle(a.qScale),
-    a.scale,
-    a.window ?? 0,
-    a.chunk ?? 0,
-    a.softcap ?? 0,
-    out.handle,
+  return output(
+    s,
+    a.out,
+    [
+      dim(a.q, 0, 'paged_attention', 'q'),
+      dim(a.q, 1, 'paged_attention', 'q'),
+      dim(a.pages.v, 3, 'paged_attention', 'v_pages'),
+    ],
+    'f32',
+    (out) =>
+      table().paged_attention(
+        s.id,
+        a.q.handle,
+        a.pages.k.handle,
+        a.pages.v.handle,
+        a.blockTable.handle,
+        a.seqLens.handle,
+        a.qStart.handle,
+        handle(a.anc),
+        handle(a.sinks),
+        handle(a.alibi),
+        handle(a.qScale),
+        a.scale,
+        a.window ?? 0,
+        a.chunk ?? 0,
+        a.softcap ?? 0,
+        out.handle,
+      ),
   );
-  return out;
 }
 
 export interface FusedQkvArgs {
@@ -106,29 +111,29 @@ export interface FusedQkvArgs {
 export function fusedQkv(a: FusedQkvArgs): Tensor {
   const s = a.x.stream;
   const headDim = dim(a.pages.k, 3, 'fused_qkv', 'k_pages');
-  const out = output(s, a.out, [dim(a.x, 0, 'fused_qkv', 'x'), a.wq.shape[0] / headDim, headDim]);
-  table().fused_qkv(
-    s.id,
-    a.x.handle,
-    handle(a.norm),
-    a.eps,
-    a.wq.handle,
-    a.wk.handle,
-    a.wv.handle,
-    handle(a.bq),
-    handle(a.bk),
-    handle(a.bv),
-    handle(a.qNorm),
-    handle(a.kNorm),
-    handle(a.rope),
-    a.rows.handle,
-    a.slots.handle,
-    a.pages.k.handle,
-    a.pages.v.handle,
-    a.activations ?? ACTIVATIONS.bf16,
-    out.handle,
+  return output(s, a.out, [dim(a.x, 0, 'fused_qkv', 'x'), a.wq.shape[0] / headDim, headDim], 'f32', (out) =>
+    table().fused_qkv(
+      s.id,
+      a.x.handle,
+      handle(a.norm),
+      a.eps,
+      a.wq.handle,
+      a.wk.handle,
+      a.wv.handle,
+      handle(a.bq),
+      handle(a.bk),
+      handle(a.bv),
+      handle(a.qNorm),
+      handle(a.kNorm),
+      handle(a.rope),
+      a.rows.handle,
+      a.slots.handle,
+      a.pages.k.handle,
+      a.pages.v.handle,
+      a.activations ?? ACTIVATIONS.bf16,
+      out.handle,
+    ),
   );
-  return out;
 }
 
 /** Moves the rows of accepted tree nodes together: base[b] + d takes the row of base[b] + path[b][d]. */

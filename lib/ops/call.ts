@@ -18,14 +18,22 @@ export function handle(t: Maybe<Tensor | Weight>): Handle | null {
   return t ? t.handle : null;
 }
 
-/** The output given, or a new one of this shape. */
+/** Calls an op with the output given, or with a new one of this shape, which a refused call does not leave behind. */
 export function output(
   stream: Stream,
   out: Maybe<Tensor>,
   shape: readonly number[],
-  dtype: DType = 'f32',
+  dtype: DType,
+  call: (out: Tensor) => void,
 ): Tensor {
-  return out ?? Tensor.empty(stream, dtype, shape);
+  const o = out ?? Tensor.empty(stream, dtype, shape);
+  try {
+    call(o);
+  } catch (error) {
+    if (!out) o.dispose();
+    throw error;
+  }
+  return o;
 }
 
 /** Size `axis` of a tensor; an op whose default output depends on it calls this. */

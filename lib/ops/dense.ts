@@ -18,25 +18,25 @@ export function norm(a: {
   rounding?: number;
   out?: Maybe<Tensor>;
 }): Tensor {
-  const out = output(a.x.stream, a.out, a.x.shape);
-  table().norm(
-    a.x.stream.id,
-    a.x.handle,
-    handle(a.weight),
-    handle(a.bias),
-    a.eps,
-    a.kind ?? NORM.rms,
-    a.rounding ?? 0,
-    out.handle,
+  return output(a.x.stream, a.out, a.x.shape, 'f32', (out) =>
+    table().norm(
+      a.x.stream.id,
+      a.x.handle,
+      handle(a.weight),
+      handle(a.bias),
+      a.eps,
+      a.kind ?? NORM.rms,
+      a.rounding ?? 0,
+      out.handle,
+    ),
   );
-  return out;
 }
 
 /** x + alpha * y, all [T,D]. */
 export function add(a: { x: Tensor; y: Tensor; alpha?: number; out?: Maybe<Tensor> }): Tensor {
-  const out = output(a.x.stream, a.out, a.x.shape);
-  table().add(a.x.stream.id, a.x.handle, a.y.handle, a.alpha ?? 1, out.handle);
-  return out;
+  return output(a.x.stream, a.out, a.x.shape, 'f32', (out) =>
+    table().add(a.x.stream.id, a.x.handle, a.y.handle, a.alpha ?? 1, out.handle),
+  );
 }
 
 /** x[T,K] · w[N,K]ᵀ (+ bias[N]) (+ residual[T,N]): [T,N]. */
@@ -48,17 +48,17 @@ export function linear(a: {
   activations?: number;
   out?: Maybe<Tensor>;
 }): Tensor {
-  const out = output(a.x.stream, a.out, [dim(a.x, 0, 'linear', 'x'), a.w.shape[0]]);
-  table().linear(
-    a.x.stream.id,
-    a.x.handle,
-    a.w.handle,
-    handle(a.bias),
-    handle(a.residual),
-    a.activations ?? ACTIVATIONS.bf16,
-    out.handle,
+  return output(a.x.stream, a.out, [dim(a.x, 0, 'linear', 'x'), a.w.shape[0]], 'f32', (out) =>
+    table().linear(
+      a.x.stream.id,
+      a.x.handle,
+      a.w.handle,
+      handle(a.bias),
+      handle(a.residual),
+      a.activations ?? ACTIVATIONS.bf16,
+      out.handle,
+    ),
   );
-  return out;
 }
 
 /** act(gate) * up, all [T,I]. */
@@ -70,24 +70,24 @@ export function glu(a: {
   alpha?: number;
   out?: Maybe<Tensor>;
 }): Tensor {
-  const out = output(a.gate.stream, a.out, a.gate.shape);
-  table().glu(
-    a.gate.stream.id,
-    a.gate.handle,
-    a.up.handle,
-    a.kind ?? ACTIVATION.silu,
-    a.limit ?? 0,
-    a.alpha ?? 1,
-    out.handle,
+  return output(a.gate.stream, a.out, a.gate.shape, 'f32', (out) =>
+    table().glu(
+      a.gate.stream.id,
+      a.gate.handle,
+      a.up.handle,
+      a.kind ?? ACTIVATION.silu,
+      a.limit ?? 0,
+      a.alpha ?? 1,
+      out.handle,
+    ),
   );
-  return out;
 }
 
 /** Activation of x[T,I]. */
 export function act(a: { x: Tensor; kind: number; out?: Maybe<Tensor> }): Tensor {
-  const out = output(a.x.stream, a.out, a.x.shape);
-  table().act(a.x.stream.id, a.x.handle, a.kind, out.handle);
-  return out;
+  return output(a.x.stream, a.out, a.x.shape, 'f32', (out) =>
+    table().act(a.x.stream.id, a.x.handle, a.kind, out.handle),
+  );
 }
 
 /** x = softcap(scale * x) in place for logits [R,V]; ids from `valid` on become -inf. */
@@ -112,17 +112,17 @@ export function fusedGlu(a: {
   activations?: number;
   out?: Maybe<Tensor>;
 }): Tensor {
-  const out = output(a.x.stream, a.out, [dim(a.x, 0, 'fused_glu', 'x'), a.gate.shape[0]]);
-  table().fused_glu(
-    a.x.stream.id,
-    a.x.handle,
-    handle(a.norm),
-    a.eps,
-    a.gate.handle,
-    a.up.handle,
-    a.kind ?? ACTIVATION.silu,
-    a.activations ?? ACTIVATIONS.bf16,
-    out.handle,
+  return output(a.x.stream, a.out, [dim(a.x, 0, 'fused_glu', 'x'), a.gate.shape[0]], 'f32', (out) =>
+    table().fused_glu(
+      a.x.stream.id,
+      a.x.handle,
+      handle(a.norm),
+      a.eps,
+      a.gate.handle,
+      a.up.handle,
+      a.kind ?? ACTIVATION.silu,
+      a.activations ?? ACTIVATIONS.bf16,
+      out.handle,
+    ),
   );
-  return out;
 }

@@ -1,4 +1,4 @@
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { dim, handle, type Maybe, output, table } from './call.ts';
 
 export interface SampleArgs {
@@ -26,24 +26,24 @@ export interface SampleArgs {
 /** Draws one token per row: i32[R]. */
 export function sample(a: SampleArgs): Tensor {
   const s = a.logits.stream;
-  const ids = output(s, a.ids, [dim(a.logits, 0, 'sample', 'logits')], 'i32');
-  table().sample(
-    s.id,
-    a.logits.handle,
-    a.columns.handle,
-    a.keys.handle,
-    handle(a.counts),
-    handle(a.countsRow),
-    handle(a.biasStart),
-    handle(a.biasIds),
-    handle(a.biasValues),
-    handle(a.mask),
-    ids.handle,
-    handle(a.logprobs),
-    handle(a.topIds),
-    handle(a.topLogprobs),
+  return output(s, a.ids, [dim(a.logits, 0, 'sample', 'logits')], 'i32', (ids) =>
+    table().sample(
+      s.id,
+      a.logits.handle,
+      a.columns.handle,
+      a.keys.handle,
+      handle(a.counts),
+      handle(a.countsRow),
+      handle(a.biasStart),
+      handle(a.biasIds),
+      handle(a.biasValues),
+      handle(a.mask),
+      ids.handle,
+      handle(a.logprobs),
+      handle(a.topIds),
+      handle(a.topLogprobs),
+    ),
   );
-  return ids;
 }
 
 export interface TreeAcceptArgs {
@@ -62,18 +62,30 @@ export interface TreeAcceptArgs {
 export function treeAccept(a: TreeAcceptArgs): { path: Tensor; numAccepted: Tensor; bonus: Tensor } {
   const s = a.draft.stream;
   const b = [dim(a.draft, 0, 'tree_accept', 'draft')];
-  const path = output(s, a.path, a.draft.shape, 'i32');
-  const numAccepted = output(s, a.numAccepted, b, 'i32');
-  const bonus = output(s, a.bonus, b, 'i32');
-  table().tree_accept(
-    s.id,
-    a.draft.handle,
-    a.parents.handle,
-    a.numNodes.handle,
-    a.sampled.handle,
-    path.handle,
-    numAccepted.handle,
-    bonus.handle,
-  );
+  const made: Tensor[] = [];
+  const make = (out: Maybe<Tensor>, shape: readonly number[]): Tensor => {
+    if (out) return out;
+    const t = Tensor.empty(s, 'i32', shape);
+    made.push(t);
+    return t;
+  };
+  const path = make(a.path, a.draft.shape);
+  const numAccepted = make(a.numAccepted, b);
+  const bonus = make(a.bonus, b);
+  try {
+    table().tree_accept(
+      s.id,
+      a.draft.handle,
+      a.parents.handle,
+      a.numNodes.handle,
+      a.sampled.handle,
+      path.handle,
+      numAccepted.handle,
+      bonus.handle,
+    );
+  } catch (error) {
+    for (const t of made) t.dispose();
+    throw error;
+  }
   return { path, numAccepted, bonus };
 }

@@ -26,9 +26,9 @@ export function packWeight(
 
 /** Converts [L] between dense float types, rounding to nearest even. */
 export function cast(src: Tensor, dtype: DType, out?: Maybe<Tensor>): Tensor {
-  const o = output(src.stream, out, [dim(src, 0, 'cast', 'src')], dtype);
-  table().cast(src.stream.id, src.handle, o.handle);
-  return o;
+  return output(src.stream, out, [dim(src, 0, 'cast', 'src')], dtype, (o) =>
+    table().cast(src.stream.id, src.handle, o.handle),
+  );
 }
 
 /** out[t] = scale * table[ids[t]] (+ pos[positions[t]]): [T,D]. */
@@ -41,22 +41,26 @@ export function embed(a: {
   out?: Maybe<Tensor>;
 }): Tensor {
   const s = a.ids.stream;
-  const out = output(s, a.out, [dim(a.ids, 0, 'embed', 'ids'), a.table.shape[1]]);
-  table().embed(
-    s.id,
-    a.table.handle,
-    a.ids.handle,
-    handle(a.pos),
-    handle(a.positions),
-    a.scale ?? 1,
-    out.handle,
+  return output(s, a.out, [dim(a.ids, 0, 'embed', 'ids'), a.table.shape[1]], 'f32', (out) =>
+    table().embed(
+      s.id,
+      a.table.handle,
+      a.ids.handle,
+      handle(a.pos),
+      handle(a.positions),
+      a.scale ?? 1,
+      out.handle,
+    ),
   );
-  return out;
 }
 
 /** out[r] = x[rows[r]]: [R,D]. */
 export function takeRows(a: { x: Tensor; rows: Tensor; out?: Maybe<Tensor> }): Tensor {
-  const out = output(a.x.stream, a.out, [dim(a.rows, 0, 'take_rows', 'rows'), dim(a.x, 1, 'take_rows', 'x')]);
-  table().take_rows(a.x.stream.id, a.x.handle, a.rows.handle, out.handle);
-  return out;
+  return output(
+    a.x.stream,
+    a.out,
+    [dim(a.rows, 0, 'take_rows', 'rows'), dim(a.x, 1, 'take_rows', 'x')],
+    'f32',
+    (out) => table().take_rows(a.x.stream.id, a.x.handle, a.rows.handle, out.handle),
+  );
 }

@@ -1,3 +1,4 @@
+export { Arena } from './arena.ts';
 export type { DType, TensorData, WeightFormat } from './dtype.ts';
 export { DTYPE_BYTES, sizeOf } from './dtype.ts';
 export type { StreamOptions } from './stream.ts';

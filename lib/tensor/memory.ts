@@ -15,7 +15,8 @@ export function availableMemory(): number {
   let available = info ? Number(info[1]) * 1024 : freemem();
   const limit = read('/sys/fs/cgroup/memory.max') ?? read('/sys/fs/cgroup/memory/memory.limit_in_bytes');
   const used = read('/sys/fs/cgroup/memory.current') ?? read('/sys/fs/cgroup/memory/memory.usage_in_bytes');
-  if (limit && used && /^\d+$/.test(limit)) available = Math.min(available, Math.max(0, Number(limit) - Number(used)));
+  if (limit && used && /^\d+$/.test(limit))
+    available = Math.min(available, Math.max(0, Number(limit) - Number(used)));
   return available;
 }
 

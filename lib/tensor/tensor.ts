@@ -40,7 +40,12 @@ export class Tensor {
   /** A tensor with a copy of `data`. f16 and bf16 are given as their bits (Uint16Array). */
   static from(stream: Stream, dtype: DType, shape: readonly number[], data: TensorData): Tensor {
     const t = Tensor.empty(stream, dtype, shape);
-    t.write(data);
+    try {
+      t.write(data);
+    } catch (error) {
+      t.dispose();
+      throw error;
+    }
     return t;
   }
 
