@@ -1,79 +1,126 @@
-// pack_weight: row-major matrices, as files hold them, into fragment tiles (core/tiles.h).
+// pack_weight: row-major matrices, as files hold them, into fragment tiles (core/tiles.h). Loading a model is this kernel: blocks are
+// transposed 16 bytes at a time in vectors of the compiler, which every 64-bit CPU has.
 #include "core/tiles.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// The source row of each output of a panel; null past the last one.
-struct Rows {
-  const uint8_t* row[kPanel];
-};
-
-EYRIE_INLINE Rows rows_of(const uint8_t* src, int64_t row_bytes, int64_t n0, int64_t N, int permute) {
-  Rows r;
-  for (int i = 0; i < kPanel; i++) {
-    int64_t n = n0 + i;
-    if (permute > 0) {  // within a head: 0,2,4,…,1,3,5,…
-      const int64_t at = n % permute, half = permute / 2;
-      n = n - at + (at < half ? 2 * at : 2 * (at - half) + 1);
-    }
-    r.row[i] = n0 + i < N ? src + n * row_bytes : nullptr;
-  }
-  return r;
-}
-
-// The elements of T of a block, [32 k][16 n]; n is the number of inputs left (32 or fewer at the end of a row).
 template <class T>
-EYRIE_INLINE void pack_elements(const Rows& rows, int64_t k0, int n, uint8_t* to) {
-  T* out = (T*)to;
-  for (int i = 0; i < kPanel; i++) {
-    T v[kBlock] = {};
-    if (rows.row[i]) memcpy(v, rows.row[i] + k0 * sizeof(T), n * sizeof(T));
-    for (int k = 0; k < kBlock; k++) out[k * kPanel + i] = v[k];
+struct Lanes {
+  static constexpr int kCount = 16 / sizeof(T);
+  typedef T V __attribute__((vector_size(16)));
+};
+using U64 = Lanes<uint64_t>::V;
+
+EYRIE_INLINE Lanes<uint8_t>::V zip_low(Lanes<uint8_t>::V a, Lanes<uint8_t>::V b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+EYRIE_INLINE Lanes<uint8_t>::V zip_high(Lanes<uint8_t>::V a, Lanes<uint8_t>::V b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+EYRIE_INLINE Lanes<uint16_t>::V zip_low(Lanes<uint16_t>::V a, Lanes<uint16_t>::V b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+EYRIE_INLINE Lanes<uint16_t>::V zip_high(Lanes<uint16_t>::V a, Lanes<uint16_t>::V b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+EYRIE_INLINE Lanes<uint32_t>::V zip_low(Lanes<uint32_t>::V a, Lanes<uint32_t>::V b) {
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+}
+EYRIE_INLINE Lanes<uint32_t>::V zip_high(Lanes<uint32_t>::V a, Lanes<uint32_t>::V b) {
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+}
+
+// Transposes a square of L rows of L lanes: zipping row i with row i + L/2 rotates the bits of (row, lane) by one, and log2(L)
+// such steps exchange them.
+template <class T>
+EYRIE_INLINE void transpose(typename Lanes<T>::V* r) {
+  constexpr int L = Lanes<T>::kCount;
+#pragma GCC unroll 4
+  for (int step = 1; step < L; step *= 2) {
+    typename Lanes<T>::V t[L];
+#pragma GCC unroll 16
+    for (int i = 0; i < L / 2; i++) {
+      t[2 * i] = zip_low(r[i], r[i + L / 2]);
+      t[2 * i + 1] = zip_high(r[i], r[i + L / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) r[i] = t[i];
   }
 }
 
-EYRIE_INLINE void pack_bf16(const Rows& rows, int64_t k0, int n, uint8_t* to) {
-  uint32_t* out = (uint32_t*)to;
-  for (int i = 0; i < kPanel; i++) {
-    uint32_t v[kBlock / 2] = {};
-    if (rows.row[i]) memcpy(v, rows.row[i] + k0 * 2, n * 2);
-    for (int k = 0; k < kBlock / 2; k++) out[k * kPanel + i] = v[k];
+// `count` elements of each of 16 rows (a multiple of the lanes) to [count][16].
+template <class T>
+EYRIE_INLINE void transpose_rows(const uint8_t* const (&row)[kPanel], int count, uint8_t* out) {
+  constexpr int L = Lanes<T>::kCount;
+  for (int k = 0; k < count; k += L)
+    for (int n = 0; n < kPanel; n += L) {
+      typename Lanes<T>::V r[L];
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) memcpy(&r[i], row[n + i] + k * sizeof(T), 16);
+      transpose<T>(r);
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) memcpy(out + ((k + i) * kPanel + n) * sizeof(T), &r[i], 16);
+    }
+}
+
+// The 32 nibbles of a row (low ones: elements 0..15, high ones: 16..31) as the dwords of j = 0, 2, 1, 3.
+EYRIE_INLINE U64 nibble_dwords(const uint8_t* quants) {
+  U64 q, d[2];
+  memcpy(&q, quants, 16);
+#pragma GCC unroll 2
+  for (int high = 0; high < 2; high++) {
+    U64 v = (high ? q >> 4 : q) & 0x0f0f0f0f0f0f0f0f;  // bytes k0 … k7
+    v |= v >> 12;                                      // k0k2 k1k3 . . k4k6 k5k7 . .
+    const U64 even = v & 0x000000ff000000ff, odd = v & 0x0000ff000000ff00;
+    d[high] = ((even | even >> 24) & 0xffff) | ((odd << 8 | odd >> 16) & 0xffff0000);  // k0k2 k4k6 k1k3 k5k7
+  }
+  return d[0] | d[1] << 32;
+}
+
+// Block b of 16 rows of 4-bit blocks, HEAD bytes of d (and m) before the nibbles.
+template <int HEAD>
+EYRIE_INLINE void pack_nibbles(const uint8_t* const (&block)[kPanel], uint8_t* out) {
+  for (int n = 0; n < kPanel; n += 4) {
+    Lanes<uint32_t>::V r[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      const U64 v = nibble_dwords(block[n + i] + HEAD);
+      memcpy(&r[i], &v, 16);
+    }
+    transpose<uint32_t>(r);
+    memcpy(out + n * 4, &r[0], 16);
+    memcpy(out + 128 + n * 4, &r[1], 16);
+    memcpy(out + 64 + n * 4, &r[2], 16);
+    memcpy(out + 192 + n * 4, &r[3], 16);
   }
 }
 
-EYRIE_INLINE void pack_q8(const Rows& rows, int64_t b, uint8_t* to, uint16_t* scales) {
-  for (int i = 0; i < kPanel; i++) {
-    uint8_t v[34] = {};
-    if (rows.row[i]) memcpy(v, rows.row[i] + b * 34, 34);
-    memcpy(scales + i, v, 2);
-    for (int k = 0; k < kBlock; k++) to[k * kPanel + i] = v[2 + k];
+EYRIE_INLINE void pack_halves(const uint8_t* const (&block)[kPanel], int at, uint16_t* out) {
+  for (int n = 0; n < kPanel; n++) memcpy(out + n, block[n] + at, 2);
+}
+
+// Where block b of each row starts (block_bytes: of 32 inputs). Rows past the last one read zeros.
+EYRIE_INLINE void blocks_of(const uint8_t* const (&row)[kPanel], int64_t b, int64_t block_bytes,
+                            const uint8_t* (&block)[kPanel]) {
+  alignas(16) static const uint8_t zeros[128] = {};
+  for (int n = 0; n < kPanel; n++) block[n] = row[n] ? row[n] + b * block_bytes : zeros;
+}
+
+// The last block of rows whose length is not a multiple of 32, padded with zeros.
+EYRIE_INLINE void pad_blocks(const uint8_t* (&block)[kPanel], size_t bytes, uint8_t (&padded)[kPanel][128]) {
+  memset(padded, 0, sizeof padded);
+  for (int n = 0; n < kPanel; n++) {
+    memcpy(padded[n], block[n], bytes);
+    block[n] = padded[n];
   }
 }
 
-// Eight nibbles k0..k7 in the low halves of eight bytes into the dword k0 k2 k4 k6 | k1 k3 k5 k7 (low word first, low nibble first).
-EYRIE_INLINE uint32_t nibble_dword(uint64_t v) {
-  v |= v >> 12;              // bytes 0, 1 of each half: k0 k2, k1 k3
-  v &= 0x0000ffff0000ffff;   // a0 a1 . . b0 b1 . .
-  const uint32_t a = uint32_t(v), b = uint32_t(v >> 32);
-  return (a & 0xff) | (b & 0xff) << 8 | (a & 0xff00) << 8 | (b & 0xff00) << 16;
-}
-
-EYRIE_INLINE void pack_q4(const Rows& rows, int64_t b, int block_bytes, uint8_t* to, uint16_t* scales, uint16_t* mins) {
-  uint32_t* out = (uint32_t*)to;
-  const uint64_t low = 0x0f0f0f0f0f0f0f0f;
-  for (int i = 0; i < kPanel; i++) {
-    uint8_t v[20] = {};
-    if (rows.row[i]) memcpy(v, rows.row[i] + b * block_bytes, block_bytes);
-    uint64_t q[2];  // low nibbles are elements 0..15, high ones 16..31
-    memcpy(q, v + block_bytes - 16, 16);
-    memcpy(scales + i, v, 2);
-    if (mins) memcpy(mins + i, v + 2, 2);
-    out[0 * kPanel + i] = nibble_dword(q[0] & low);
-    out[1 * kPanel + i] = nibble_dword(q[1] & low);
-    out[2 * kPanel + i] = nibble_dword(q[0] >> 4 & low);
-    out[3 * kPanel + i] = nibble_dword(q[1] >> 4 & low);
-  }
+// Within a head of `permute` rows: 0,2,4,…,1,3,5,…
+EYRIE_INLINE int64_t source_row(int64_t n, int permute) {
+  if (permute <= 0) return n;
+  const int64_t i = n % permute, half = permute / 2;
+  return n - i + (i < half ? 2 * i : 2 * (i - half) + 1);
 }
 
 }  // namespace
@@ -81,25 +128,42 @@ EYRIE_INLINE void pack_q4(const Rows& rows, int64_t b, int block_bytes, uint8_t*
 void pack_weight(const Call& call, Team& team) {
   const auto a = pack_weight_args(call);
   const DType dtype = a.out->dtype;
-  const TileShape s = tile_shape(dtype, a.N, a.K);
   const DTypeInfo info = dtype_info(dtype);
-  const int64_t row_bytes = a.K / info.block * info.block_bytes;
+  const TileShape s = tile_shape(dtype, a.N, a.K);
+  const int64_t row_bytes = a.K / info.block * info.block_bytes, block_bytes = kBlock / info.block * info.block_bytes;
+  const int64_t tail = info.block == 1 ? a.K % kBlock * info.block_bytes : 0;
   const Range panels = team_range(team, s.panels);
   for (int64_t p = panels.begin; p < panels.end; p++) {
-    const Rows rows = rows_of((const uint8_t*)a.src->data, row_bytes, p * kPanel, a.N, a.permute);
+    const uint8_t* row[kPanel];
+    for (int i = 0; i < kPanel; i++) {
+      const int64_t n = p * kPanel + i;
+      row[i] = n < a.N ? (const uint8_t*)a.src->data + source_row(n, a.permute) * row_bytes : nullptr;
+    }
     uint8_t* panel = (uint8_t*)a.out->data + p * s.panel_bytes;
-    uint16_t *scales = (uint16_t*)(panel + s.scales), *mins = s.mins ? (uint16_t*)(panel + s.mins) : nullptr;
     for (int64_t b = 0; b < s.blocks; b++) {
-      uint8_t* to = panel + b * s.value_bytes;
-      const int64_t k0 = b * kBlock;
-      const int n = int(a.K - k0 < kBlock ? a.K - k0 : kBlock);
+      const uint8_t* block[kPanel];
+      uint8_t padded[kPanel][128];
+      blocks_of(row, b, block_bytes, block);
+      if (tail && b == s.blocks - 1) pad_blocks(block, size_t(tail), padded);
+      uint8_t* out = panel + b * s.value_bytes;
+      if (s.scales) pack_halves(block, 0, (uint16_t*)(panel + s.scales) + b * kPanel);
+      if (s.mins) pack_halves(block, 2, (uint16_t*)(panel + s.mins) + b * kPanel);
       switch (dtype) {
-        case DType::f32: pack_elements<uint32_t>(rows, k0, n, to); break;
-        case DType::f16: pack_elements<uint16_t>(rows, k0, n, to); break;
-        case DType::bf16: pack_bf16(rows, k0, n, to); break;
-        case DType::q8_0: pack_q8(rows, b, to, scales + b * kPanel); break;
-        default: pack_q4(rows, b, info.block_bytes, to, scales + b * kPanel, mins ? mins + b * kPanel : nullptr); break;
+        case DType::f32: transpose_rows<uint32_t>(block, kBlock, out); break;
+        case DType::f16: transpose_rows<uint16_t>(block, kBlock, out); break;
+        case DType::bf16: transpose_rows<uint32_t>(block, kBlock / 2, out); break;  // pairs of k
+        case DType::q8_0:
+          for (int n = 0; n < kPanel; n++) block[n] += 2;
+          transpose_rows<uint8_t>(block, kBlock, out);
+          break;
+        case DType::q4_0: pack_nibbles<2>(block, out); break;
+        default: pack_nibbles<4>(block, out); break;
       }
+    }
+    if (s.scales) {  // the planes are multiples of 64 bytes
+      const int64_t used = s.blocks * kPanel * 2, plane = div_up(used, 64) * 64;
+      memset(panel + s.scales + used, 0, size_t(plane - used));
+      if (s.mins) memset(panel + s.mins + used, 0, size_t(plane - used));
     }
   }
 }
