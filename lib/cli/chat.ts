@@ -14,7 +14,7 @@ import {
 import { count, loadProgress } from './progress.ts';
 import { chatIds, warmTemplates } from './prompt.ts';
 import { report } from './report.ts';
-import { stream } from './run.ts';
+import { streamText } from './stream-text.ts';
 
 interface ChatFlags extends LoadFlags, GenerateFlags {
   system?: string;
@@ -99,7 +99,7 @@ class Conversation {
     const asked = [...this.#messages, { role: 'user', content }];
     try {
       this.#answering = this.#llm.complete(await chatIds(this.#llm, asked), generateOptions(this.#flags));
-      const answer = await stream(this.#answering);
+      const answer = await streamText(this.#answering);
       this.#messages = [...asked, { role: 'assistant', content: answer }];
       await this.#statistics(this.#answering);
     } catch (error) {

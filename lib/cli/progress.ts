@@ -47,6 +47,11 @@ export function count(n: number, noun: string): string {
   return `${n} ${noun}${n === 1 ? '' : 's'}`;
 }
 
+const ENDINGS: Partial<Record<GenerationResult['finishReason'], string[]>> = {
+  length: ['cut at the length limit'],
+  abort: ['interrupted'],
+};
+
 /** The last line of a run. */
 export function summary(result: GenerationResult, plan: MemoryPlan): string {
   const { promptTokensPerSecond: prompt, generatedTokensPerSecond: generated } = result.timings;
@@ -55,7 +60,7 @@ export function summary(result: GenerationResult, plan: MemoryPlan): string {
   const parts = [
     `prompt ${count(result.promptIds.length, 'token')}${rate(prompt)}`,
     `${count(result.ids.length, 'token')}${rate(generated)}`,
-    ...(result.finishReason === 'length' ? ['cut at the length limit'] : []),
+    ...(ENDINGS[result.finishReason] ?? []),
     `peak memory ${formatBytes(peakMemory())} (${memory})`,
   ];
   return parts.join(' · ');

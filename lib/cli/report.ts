@@ -7,7 +7,9 @@ export class UsageError extends Error {}
 /** Writes an error for people to standard error, unless that was done already, and returns the exit code. */
 export function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  const say = (text: string): void => void process.stderr.write(`eyrie: ${text}\n`);
+  // On a terminal, a progress line may stand where the message begins.
+  const start = process.stderr.isTTY ? '\r\x1b[K' : '';
+  const say = (text: string): void => void process.stderr.write(`${start}eyrie: ${text}\n`);
   if (error instanceof UsageError) {
     say(error.message);
     return 2;

@@ -12,6 +12,7 @@ import {
 import { loadProgress, summary } from './progress.ts';
 import { chatIds, conversation, warmTemplates } from './prompt.ts';
 import { readRequest } from './request.ts';
+import { streamText } from './stream-text.ts';
 
 interface RunFlags extends LoadFlags, GenerateFlags {
   system?: string;
@@ -55,7 +56,7 @@ async function run(words: string[], flags: RunFlags): Promise<void> {
   try {
     const options = generateOptions(flags);
     generation = llm.complete(await promptIds(llm, request.prompt, flags), options);
-    if (!flags.json) await stream(generation);
+    if (!flags.json) await streamText(generation);
     const result = await generation.result();
     if (flags.json) process.stdout.write(`${JSON.stringify(toJson(result, llm, options.seed))}\n`);
     else if (!quiet) process.stderr.write(`${summary(result, llm.memory)}\n`);
@@ -68,17 +69,6 @@ async function run(words: string[], flags: RunFlags): Promise<void> {
 function promptIds(llm: LLM, prompt: string, flags: RunFlags): Promise<number[]> {
   if (flags.raw || !llm.template) return llm.tokenizer.encode(prompt);
   return chatIds(llm, conversation(prompt, flags.system));
-}
-
-/** Writes the text as it comes, and ends it with a line break. */
-export async function stream(generation: Generation): Promise<string> {
-  let text = '';
-  for await (const part of generation) {
-    text += part.text;
-    if (part.text) process.stdout.write(part.text);
-  }
-  if (!text.endsWith('\n')) process.stdout.write('\n');
-  return text;
 }
 
 function toJson(result: GenerationResult, llm: LLM, seed: number): object {
