@@ -42,7 +42,8 @@ void embed(const Call& call, Team& team) {
   for (int64_t i = mine.begin; i < mine.end; i++) {
     const int64_t t = i / s.blocks, b = i % s.blocks, k0 = b * kBlock, id = ids[t];
     float row[kBlock];
-    block_of_row(a.table->dtype, s, (const uint8_t*)a.table->data + id / kPanel * s.panel_bytes, b, int(id % kPanel), row);
+    block_of_row(a.table->dtype, s, (const uint8_t*)a.table->data + id / kPanel * s.panel_bytes, b, int(id % kPanel),
+                 row);
     const float* pos = a.pos ? (const float*)a.pos->data + ((const int32_t*)a.positions->data)[t] * a.D + k0 : nullptr;
     float* out = (float*)a.out->data + t * a.D + k0;
     const int n = int(a.D - k0 < kBlock ? a.D - k0 : kBlock);

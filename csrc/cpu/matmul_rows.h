@@ -17,7 +17,7 @@ constexpr int kGroup = 4;
 
 struct Activations {
   int64_t rows, groups, blocks;
-  const float* plain;    // null when no weight needs it
+  const float* plain;  // null when no weight needs it
   const float* nibbles;  // scaled by 16^-p for the nibble p that each input meets
 };
 
@@ -38,9 +38,9 @@ struct Prepare {
 // One row of K inputs into its group of R rows. `nibbles` selects the scaled form.
 EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles, int R, float* values, float* sums) {
   alignas(64) static const float kScale[32] = {
-      0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,
-      0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f,
-      0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f};
+      0x1p0f,   0x1p-4f, 0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,
+      0x1p-12f, 0x1p0f,  0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f,
+      0x1p-24f, 0x1p0f,  0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f};
   const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
   const V16 scale_even = v_load(kScale), scale_odd = v_load(kScale + 16);
   for (int64_t k = 0; k < K; k += kBlock, values += R * kBlock, sums += R) {
@@ -70,8 +70,8 @@ EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles
   }
 }
 
-EYRIE_INLINE void prepare_rows(const Tensor& x, int64_t K, const Prepare& how, const Activations& to, float* plain, float* nibbles,
-                               float* normed, Range rows) {
+EYRIE_INLINE void prepare_rows(const Tensor& x, int64_t K, const Prepare& how, const Activations& to, float* plain,
+                               float* nibbles, float* normed, Range rows) {
   for (int64_t g = 0; g < to.groups; g++) {
     const int64_t r0 = group_begin(to, g), r1 = group_begin(to, g + 1), R = r1 - r0, at = r0 * row_floats(to.blocks);
     for (int64_t r = r0 > rows.begin ? r0 : rows.begin; r < r1 && r < rows.end; r++) {

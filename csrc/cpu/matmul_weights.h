@@ -48,7 +48,8 @@ template <bool high>
 EYRIE_INLINE V16 bf16_of_pairs(const uint8_t* p) {
 #if EYRIE_LEVEL_AVX512
   const __m512i u = _mm512_loadu_si512(p);
-  return {_mm512_castsi512_ps(high ? _mm512_and_si512(u, _mm512_set1_epi32(int(0xffff0000))) : _mm512_slli_epi32(u, 16))};
+  return {
+      _mm512_castsi512_ps(high ? _mm512_and_si512(u, _mm512_set1_epi32(int(0xffff0000))) : _mm512_slli_epi32(u, 16))};
 #elif EYRIE_LEVEL_AVX2
   const __m256i a = _mm256_loadu_si256((const __m256i*)p), b = _mm256_loadu_si256((const __m256i*)(p + 32));
   if (!high) return {_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
@@ -70,26 +71,34 @@ struct Unpacked {  // [32 k][16 n] floats: packed f32, and what unpack() makes o
   static constexpr int kSlice = 512;
   static constexpr Fold kFold = fold;
   template <int i>
-  EYRIE_INLINE V16 get(const uint8_t* s) { return v_load((const float*)s + i * 16); }
+  EYRIE_INLINE V16 get(const uint8_t* s) {
+    return v_load((const float*)s + i * 16);
+  }
 };
 using WeightsF32 = Unpacked<Fold::none>;
 struct WeightsF16 {
   static constexpr int kSlice = 256;
   static constexpr Fold kFold = Fold::none;
   template <int i>
-  EYRIE_INLINE V16 get(const uint8_t* s) { return v_load_f16((const uint16_t*)s + i * 16); }
+  EYRIE_INLINE V16 get(const uint8_t* s) {
+    return v_load_f16((const uint16_t*)s + i * 16);
+  }
 };
 struct WeightsBf16 {
   static constexpr int kSlice = 256;
   static constexpr Fold kFold = Fold::none;
   template <int i>
-  EYRIE_INLINE V16 get(const uint8_t* s) { return bf16_of_pairs<i % 2 == 1>(s + i / 2 * 64); }
+  EYRIE_INLINE V16 get(const uint8_t* s) {
+    return bf16_of_pairs<i % 2 == 1>(s + i / 2 * 64);
+  }
 };
 struct WeightsQ8 {
   static constexpr int kSlice = 128;
   static constexpr Fold kFold = Fold::scale;
   template <int i>
-  EYRIE_INLINE V16 get(const uint8_t* s) { return v_load_i8((const int8_t*)s + i * 16); }
+  EYRIE_INLINE V16 get(const uint8_t* s) {
+    return v_load_i8((const int8_t*)s + i * 16);
+  }
 };
 template <Fold fold>
 struct WeightsQ4 {

@@ -71,7 +71,7 @@ EYRIE_INLINE U64 nibble_dwords(const uint8_t* quants) {
 #pragma GCC unroll 2
   for (int high = 0; high < 2; high++) {
     U64 v = (high ? q >> 4 : q) & 0x0f0f0f0f0f0f0f0f;  // bytes k0 … k7
-    v |= v >> 12;                                      // k0k2 k1k3 . . k4k6 k5k7 . .
+    v |= v >> 12;  // k0k2 k1k3 . . k4k6 k5k7 . .
     const U64 even = v & 0x000000ff000000ff, odd = v & 0x0000ff000000ff00;
     d[high] = ((even | even >> 24) & 0xffff) | ((odd << 8 | odd >> 16) & 0xffff0000);  // k0k2 k4k6 k1k3 k5k7
   }
