@@ -103,27 +103,23 @@ describe('eyrie info', () => {
 });
 
 describe('eyrie perplexity', () => {
-  it('is about one on text that the model is certain of, and tells what it did', async () => {
+  // The expected values come from a forward pass written in NumPy, in float64, over the same ids.
+  it('equals the reference, and tells what it did', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'eyrie-cli-'));
     const file = join(folder, 'text.txt');
-    writeFileSync(file, 'Q 4 7 4 -> 5 <think> 4 + 7 11 + 4 2 5 ; '.repeat(8));
+    const line = 'Q 4 7 4 -> 5 4 + 7 11 + 4 2 5 ; 4 + 7 11 - 4 7 5 ; 1 2 3 M + * -> 9 ! Wait\n';
+    writeFileSync(file, line.repeat(8));
     try {
-      const r = await json<Record<string, number>>([
-        'perplexity',
-        TINY,
-        file,
-        '--tokens',
-        '50',
-        '--window',
-        '16',
-      ]);
-      expect(r).toMatchObject({ tokens: 46, windows: 4, window: 16, activations: 'auto' });
+      const args = ['--tokens', '200', '--window', '64', '--activations', 'f32'];
+      const r = await json<Record<string, number>>(['perplexity', TINY, file, ...args]);
+      expect(r).toMatchObject({ tokens: 196, windows: 4, window: 64, activations: 'f32' });
+      expect(r.meanNll).toBeCloseTo(8.202982, 4);
       expect(r.perplexity).toBeCloseTo(Math.exp(r.meanNll!), 6);
-      expect(r.perplexity).toBeGreaterThan(1);
-      const { code, stdout, stderr } = await eyrie(['perplexity', TINY, file, '--activations', 'f32']);
+      expect(r.tokensPerSecond).toBeGreaterThan(0);
+      const { code, stdout, stderr } = await eyrie(['perplexity', TINY, file]);
       expect(code).toBe(0);
       expect(stdout).toMatch(
-        /^perplexity [\d.]+ · 127 tokens scored in 1 window of 352 · [\d.]+ tokens\/s\n$/,
+        /^perplexity [\d.]+ · 271 tokens scored in 1 window of 352 · [\d.]+ tokens\/s\n$/,
       );
       expect(stderr).toMatch(/window 1 of 1: perplexity/);
     } finally {
@@ -144,33 +140,39 @@ describe('eyrie perplexity', () => {
     expect(split([1], 3, null)).toEqual([]);
   });
 
-  it('equals the reference on real text', async ({ skip }) => {
+  it('equals the reference on real text, BOS at the start of each context', async ({ skip }) => {
     const model = sharedPath('models/stories260k');
     const text = sharedPath('data/tinyshakespeare.txt');
     if (!model || !text) return skip('../shared is not here');
     const args = ['perplexity', model, text, '--tokens', '512', '--window', '128', '--activations', 'f32'];
     const r = await json<Record<string, number>>(args);
-    expect(r.perplexity).toBeCloseTo(0, 3);
+    expect(r).toMatchObject({ tokens: 512, windows: 5 });
+    expect(r.perplexity).toBeCloseTo(62.3688, 3);
   });
 });
 
 describe('eyrie tokenize', () => {
-  it.each(['deepseek-coder', 'gpt-2', 'llama-spm'])('%s: the vectors of a vocabulary', async (name) => {
-    const path = sharedPath(`data/vocab/${name}.gguf`);
-    if (!path) return console.warn('skipped: ../shared is not here');
-    const texts = readFileSync(`${path}.inp`, 'utf8').split('\n__ggml_vocab_test__\n');
-    const wanted = readFileSync(`${path}.out`, 'utf8').split('\n');
-    // A process each: some of them, spread over the file.
-    for (const i of [0, 1, 10, 20, 30, texts.length - 1]) {
-      const { code, stdout, stderr } = await eyrie(['tokenize', path], { input: texts[i]! });
-      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-      expect(stdout.trim(), JSON.stringify(texts[i])).toBe(wanted[i]!.trim());
-    }
-  });
+  it.for(['deepseek-coder', 'gpt-2', 'llama-spm'])(
+    '%s: the vectors of a vocabulary',
+    async (name, { skip }) => {
+      const path = sharedPath(`data/vocab/${name}.gguf`);
+      if (!path) return skip('../shared is not here');
+      const texts = readFileSync(`${path}.inp`, 'utf8').split('\n__ggml_vocab_test__\n');
+      const wanted = readFileSync(`${path}.out`, 'utf8').split('\n');
+      // A process each: some of them, spread over the file.
+      for (const i of [1, 20, texts.length - 1]) {
+        const { code, stdout, stderr } = await eyrie(['tokenize', path], { input: texts[i]! });
+        expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+        expect(stdout.trim(), JSON.stringify(texts[i])).toBe(wanted[i]!.trim());
+      }
+    },
+  );
 
   it('a folder; control tokens and BOS with --special only', async ({ skip }) => {
     const input = 'Q 4 -> 5 <think>';
-    expect(await eyrie(['tokenize', TINY, '--special'], { input })).toMatchObject({ stdout: '17 4 18 5 19\n' });
+    expect(await eyrie(['tokenize', TINY, '--special'], { input })).toMatchObject({
+      stdout: '17 4 18 5 19\n',
+    });
     const plain = await json(['tokenize', TINY], { input });
     expect(plain).toEqual({ ids: [17, 4, 18, 5, 26], tokens: [' Q', ' 4', ' ->', ' 5', ' <pad>'] });
     const llama = sharedPath('data/vocab/llama-spm.gguf');

@@ -68,7 +68,8 @@ interface Options {
 export function start(args: readonly string[], { input = '', env = {} }: Options = {}): Running {
   const child = spawn(process.execPath, [main, ...args], {
     cwd: root,
-    env: { ...process.env, ...env },
+    // One thread: two would wait for each other wherever the tests share the cores with something else.
+    env: { ...process.env, EYRIE_THREADS: '1', ...env },
     timeout: 50_000,
   });
   let stdout = '';
