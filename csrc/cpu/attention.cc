@@ -16,16 +16,18 @@ constexpr int64_t kDirectItem = 8;  // packed rows up to which converting the ch
 EYRIE_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 EYRIE_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// What one query token sees: cached tokens [first, end), then of the tree (which starts at `prefix`) its ancestors.
+// What one query token sees: its context, tokens [first, end) of it. Behind the prefix, a tree's row has its ancestors
+// one after the other for context, wherever their rows lie; so its bits are those of the same text without a tree.
 struct View {
   int64_t position, first, end, prefix;
-  int64_t last;              // behind the last token that it may see
-  const uint32_t* ancestors; // null: no tree
+  const uint32_t* ancestors;  // null: no tree, the context is what is cached
 };
 
 struct Item {
   int64_t request, head;         // kv head
   int64_t row, tokens, packed;   // first row of q, tokens, tokens * G
+  int64_t first, end;            // of the context of its rows
+  int64_t shared;                // behind the context that all rows have in common: all of it, or the prefix of a tree
   int64_t chunk0, chunks;        // chunks with something visible
   int64_t own;                   // leading chunks of the worker that starts the item
   int64_t partial;               // index of the first partial (in rows) among those of all items
@@ -52,33 +54,17 @@ EYRIE_INLINE const uint32_t* tree_row(const Plan& p, int64_t t) {
   return (w[0] | w[1] | w[2] | w[3]) ? w : nullptr;
 }
 
-EYRIE_INLINE int64_t first_visible(const Plan& p, int64_t position) {
-  int64_t first = 0;
-  if (p.a.window > 0) first = max64(first, position - p.a.window + 1);
-  if (p.a.chunk > 0) first = max64(first, position / p.a.chunk * p.a.chunk);
-  return first;
-}
-
 __attribute__((noinline)) View view_of(const Plan& p, int64_t b, int64_t t) {
-  const int64_t n = p.q_start[b + 1] - p.q_start[b], i = t - p.q_start[b];
+  const int64_t n = p.q_start[b + 1] - p.q_start[b];
   View v;
   v.prefix = p.seq_lens[b] - n;
   v.ancestors = tree_row(p, t);
-  v.position = v.prefix + (v.ancestors ? tree_depth(v.ancestors) - 1 : i);
-  v.first = first_visible(p, v.position);
-  v.end = v.ancestors ? v.prefix : v.position + 1;
-  v.last = v.prefix + i + 1;
+  v.position = v.prefix + (v.ancestors ? tree_depth(v.ancestors) - 1 : t - p.q_start[b]);
+  v.first = 0;
+  if (p.a.window > 0) v.first = max64(v.first, v.position - p.a.window + 1);
+  if (p.a.chunk > 0) v.first = max64(v.first, v.position / p.a.chunk * p.a.chunk);
+  v.end = v.position + 1;
   return v;
-}
-
-__attribute__((noinline)) int64_t tree_position(const Plan& p, const View& v, int64_t b, int64_t j) {  // of row j of the request
-  const uint32_t* w = tree_row(p, p.q_start[b] + j);
-  return v.prefix + (w ? tree_depth(w) - 1 : j);
-}
-
-// Ancestor j of the tree, allowed by window and chunk as well.
-EYRIE_INLINE bool tree_visible(const Plan& p, const View& v, int64_t b, int64_t j) {
-  return (v.ancestors[j / 32] >> (j % 32) & 1) && tree_position(p, v, b, j) >= v.first;
 }
 
 // Walks over all items in the order of the line. `next` is false behind the last.
@@ -97,14 +83,19 @@ __attribute__((noinline)) bool next_item(const Plan& p, Walk& w, Item& item) {
   item.row = p.q_start[w.b] + w.block * p.tokens;
   item.tokens = min64(p.tokens, p.q_start[w.b + 1] - item.row);
   item.packed = item.tokens * p.G;
-  int64_t first = INT64_MAX, last = 0;
+  item.first = INT64_MAX;
+  item.end = item.shared = 0;
+  bool tree = false;
   for (int64_t t = item.row; t < item.row + item.tokens; t++) {
     const View v = view_of(p, w.b, t);
-    first = min64(first, min64(v.first, v.last - 1));
-    last = max64(last, v.last);
+    item.first = min64(item.first, v.first);
+    item.end = max64(item.end, v.end);
+    item.shared = v.prefix;
+    tree |= v.ancestors != nullptr;
   }
-  item.chunk0 = first / kChunk;
-  item.chunks = div_up(last, kChunk) - item.chunk0;
+  if (!tree) item.shared = item.end;
+  item.chunk0 = item.first / kChunk;
+  item.chunks = div_up(item.end, kChunk) - item.chunk0;
   item.start = w.start;
   w.start += item.packed * item.chunks;
   if (++w.head == p.a.J) {
@@ -140,18 +131,26 @@ EYRIE_INLINE int64_t assign(const Shares& s, Walk& w, Item& item) {
 
 // Scratch of one worker.
 struct Scratch {
-  float *q, *keys, *rows, *values, *p, *acc;
-  float* state;  // [packed rows][E16 + 16]: acc, then max and sum
-  const void *k[kChunk], *v[kChunk];
+  float *q, *q_tile;  // [packed rows][D16], as they are and in the order of a key tile
+  float *keys, *rows, *values, *p, *acc;
+  float* state;                          // [packed rows][E16 + 16]: acc, then max and sum
+  const void *k[kChunk], *v[kChunk];     // rows of the chunk's tokens
+  const void* next_k[kChunk];            // of the chunk after this one
 };
 
-// A row's chunk as it is being computed.
+// One pass over a chunk: which of its tokens are there, and how they are read.
+struct Pass {
+  int64_t start;    // first token of the chunk
+  int begin, end;   // tokens with rows
+  bool direct;
+  bool prefetch, more;  // x.v now, x.next_k after it
+};
+
+// A row's part of a chunk.
 struct Row {
   View view;
   int64_t token, head;  // query head
-  int begin, end;       // of the contiguous part, in the chunk
-  int tree_begin, tree_end;
-  bool any;
+  int begin, end;
 };
 
 EYRIE_INLINE void fold_row(float* state, const float* acc, float m, float l, int64_t E16) {
@@ -172,13 +171,13 @@ EYRIE_INLINE void fold_row(float* state, const float* acc, float m, float l, int
   m0 = top;
 }
 
-// Pointers to the rows of tokens [begin, end) of a chunk.
-EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t chunk, int64_t begin, int64_t end,
+// Rows of the context's tokens start + [begin, end).
+EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin, int64_t end,
                             const void** rows) {
   const int32_t* table = (const int32_t*)p.a.block_table->data + item.request * p.a.M;
   const int64_t bytes = dtype_info(pages.dtype).block_bytes, step = pages.stride[2] * bytes;
   for (int64_t j = begin; j < end;) {
-    const int64_t token = chunk * kChunk + j, in = token % p.a.S;
+    const int64_t token = start + j, in = token % p.a.S;
     const int64_t run = min64(end, j + p.a.S - in);
     const char* row = (const char*)pages.data +
                       (table[token / p.a.S] * pages.stride[0] + item.head * pages.stride[1]) * bytes + in * step;
@@ -186,8 +185,20 @@ EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item
   }
 }
 
+// The same for one row of a tree: token prefix + k of its context is its k-th ancestor.
+EYRIE_INLINE void tree_rows(const Plan& p, const Tensor& pages, const Item& item, const View& v, int64_t start, int64_t begin,
+                            int64_t end, const void** rows) {
+  page_rows(p, pages, item, start, begin, min64(end, v.prefix - start), rows);
+  int64_t j = v.prefix - start;
+  for (int64_t node = 0; node < 128 && j < end; node++) {
+    if (!(v.ancestors[node / 32] >> (node % 32) & 1)) continue;
+    if (j >= begin) page_rows(p, pages, item, v.prefix + node - j, j, j + 1, rows);
+    j++;
+  }
+}
+
 // Scale, soft-cap, ALiBi and mask of one row's scores over groups [g0, g1).
-EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t b, int64_t c0, int g0, int g1, float* s) {
+EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t start, int g0, int g1, float* s) {
   const PagedAttentionArgs& a = p.a;
   const float scale = a.q_scale ? a.scale * ((const float*)a.q_scale->data)[row.token] : a.scale;
   const V16 f = v_set1(scale), cap = v_set1(a.softcap);
@@ -197,165 +208,164 @@ EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t b, int64_
     v_store(s + 16 * g, x);
   }
   if (a.alibi) {  // slope (j - position): the same softmax as slope j, but the rounding stays small where weights are large
-    float distance[kChunk];
-    for (int j = 16 * g0; j < 16 * g1; j++) distance[j] = float(c0 + j - row.view.position);
-    if (row.view.ancestors)
-      for (int j = row.tree_begin; j < row.tree_end; j++)
-        distance[j] = float(tree_position(p, row.view, b, c0 + j - row.view.prefix) - row.view.position);
     const V16 slope = v_set1(((const float*)a.alibi->data)[row.head]);
-    for (int g = g0; g < g1; g++) v_store(s + 16 * g, v_fma(slope, v_load(distance + 16 * g), v_load(s + 16 * g)));
+    for (int g = g0; g < g1; g++) {
+      float distance[16];
+      for (int i = 0; i < 16; i++) distance[i] = float(start + 16 * g + i - row.view.position);
+      v_store(s + 16 * g, v_fma(slope, v_load(distance), v_load(s + 16 * g)));
+    }
   }
   const float masked = -__builtin_inff();
   for (int j = 16 * g0; j < row.begin && j < 16 * g1; j++) s[j] = masked;
-  for (int j = max64(row.end, 16 * g0); j < 16 * g1; j++) {
-    const bool visible = j >= row.tree_begin && j < row.tree_end && tree_visible(p, row.view, b, c0 + j - row.view.prefix);
-    if (!visible) s[j] = masked;
-  }
+  for (int64_t j = max64(row.end, 16 * g0); j < 16 * g1; j++) s[j] = masked;
 }
 
 EYRIE_INLINE void values_rows(const Plan& p, const Scratch& x, bool direct, int rows, const float* probs, int begin, int end,
-                              float* acc) {
+                              float* acc, const void* const* ahead) {
   if (begin >= end) return;
-  if (direct) return values_direct_rows(p.type, rows, probs, x.v, begin, end, p.a.E, acc, p.E16);
+  if (direct) return values_direct_rows(p.type, rows, probs, x.v, begin, end, p.a.E, acc, p.E16, ahead, p.a.D);
   for (int64_t e = 0; e < p.E16; e += 16)
     values_tile_rows(rows, probs, x.values + e * kChunk, begin, end, acc + e, p.E16);
 }
 
 // Packed rows (at most kTileRows) with one chunk: writes each row's max, sum and acc (x.acc).
-__attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, const Item& item, bool direct, int64_t packed,
-                                            int count, int64_t chunk, int load_begin, int load_end, float* m, float* l) {
-  const int64_t c0 = chunk * kChunk, b = item.request;
+__attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, const Item& item, const Pass& pass, int64_t packed,
+                                           int count, float* m, float* l) {
   Row rows[kTileRows];
   int begin = kChunk, end = 0, common_begin = 0, common_end = kChunk;
   for (int r = 0; r < count; r++) {
     Row& row = rows[r];
     row.token = item.row + (packed + r) / p.G;
     row.head = item.head * p.G + (packed + r) % p.G;
-    const View& v = row.view = view_of(p, b, row.token);
-    row.begin = int(max64(0, min64(kChunk, v.first - c0)));
-    row.end = int(max64(row.begin, min64(kChunk, v.end - c0)));
-    row.tree_begin = row.tree_end = kChunk;
-    row.any = row.begin < row.end;
-    int first = row.begin, last = row.end;
-    if (v.ancestors) {
-      row.tree_begin = int(max64(0, min64(kChunk, v.prefix - c0)));
-      row.tree_end = int(max64(0, min64(kChunk, v.last - c0)));
-      if (row.tree_begin < row.tree_end && !row.any) first = row.tree_begin;
-      for (int j = row.tree_begin; j < row.tree_end; j++)
-        if (tree_visible(p, v, b, c0 + j - v.prefix)) {
-          row.any = true;
-          last = j + 1;
-        }
-    }
-    if (row.any) {
-      begin = int(min64(begin, first));
-      end = int(max64(end, last));
+    row.view = view_of(p, item.request, row.token);
+    row.begin = int(max64(0, min64(kChunk, row.view.first - pass.start)));
+    row.end = int(max64(row.begin, min64(kChunk, row.view.end - pass.start)));
+    if (row.begin < row.end) {
+      begin = int(min64(begin, row.begin));
+      end = int(max64(end, row.end));
     }
     common_begin = int(max64(common_begin, row.begin));
     common_end = int(min64(common_end, row.end));
+    m[r] = -__builtin_inff();
   }
-  for (int r = 0; r < count; r++) m[r] = -__builtin_inff();
   if (begin >= end) return;
 
   const int g0 = begin / 16, g1 = int(div_up(end, 16));
   float* s = x.p;
-  const float* q = x.q + packed * p.D16;
   for (int g = g0; g < g1; g++) {
-    if (direct)
-      scores_direct_rows(p.type, count, q, p.D16, x.k + 16 * g, int(max64(0, load_begin - 16 * g)),
-                                int(min64(16, load_end - 16 * g)), p.a.D, s + 16 * g);
+    if (pass.direct)
+      scores_direct_rows(p.type, count, x.q + packed * p.D16, p.D16, x.k + 16 * g, int(max64(0, pass.begin - 16 * g)),
+                         int(min64(16, pass.end - 16 * g)), p.a.D, s + 16 * g, pass.prefetch ? x.v + 16 * g : nullptr, p.a.E);
     else
-      scores_tile_rows(count, q, p.D16, x.keys + g * 16 * p.D16, p.D16 / 16, s + 16 * g);
+      scores_tile_rows(count, x.q_tile + packed * p.D16, p.D16, x.keys + g * 16 * p.D16, p.D16 / 16, s + 16 * g);
   }
   for (int r = 0; r < count; r++) {
-    if (!rows[r].any) continue;
-    finish_scores(p, rows[r], b, c0, g0, g1, s + r * kChunk);
+    if (rows[r].begin >= rows[r].end) continue;
+    finish_scores(p, rows[r], pass.start, g0, g1, s + r * kChunk);
     softmax_chunk(s + r * kChunk, g0, g1, &m[r], &l[r]);
   }
 
-  // Values: the tokens that every row sees go together, before and behind them row by row, always ascending.
+  // Values: the tokens that every row sees go together, those before and behind row by row; always ascending.
   memset(x.acc, 0, size_t(count) * size_t(p.E16) * sizeof(float));
-  const bool together = common_begin < common_end;
-  if (together)
+  const void* const* ahead = pass.prefetch && pass.more ? x.next_k : nullptr;
+  if (common_begin < common_end) {
     for (int r = 0; r < count; r++)
-      values_rows(p, x, direct, 1, s + r * kChunk, rows[r].begin, common_begin, x.acc + r * p.E16);
-  if (together) values_rows(p, x, direct, count, s, common_begin, common_end, x.acc);
-  for (int r = 0; r < count; r++) {
-    const Row& row = rows[r];
-    if (!row.any) continue;
-    float* acc = x.acc + r * p.E16;
-    const float* probs = s + r * kChunk;
-    values_rows(p, x, direct, 1, probs, together ? common_end : row.begin, row.end, acc);
-    for (int j = row.tree_begin; j < row.tree_end;) {  // runs of visible ancestors
-      int k = j;
-      while (k < row.tree_end && tree_visible(p, row.view, b, c0 + k - row.view.prefix)) k++;
-      values_rows(p, x, direct, 1, probs, j, k, acc);
-      j = k > j ? k : j + 1;
-    }
+      values_rows(p, x, pass.direct, 1, s + r * kChunk, rows[r].begin, common_begin, x.acc + r * p.E16, nullptr);
+    values_rows(p, x, pass.direct, count, s, common_begin, common_end, x.acc, ahead);
   }
+  for (int r = 0; r < count; r++)
+    values_rows(p, x, pass.direct, 1, s + r * kChunk, common_begin < common_end ? common_end : rows[r].begin, rows[r].end,
+                x.acc + r * p.E16, nullptr);
 }
 
-// Copies the item's queries, padded, in the order that the path reads.
-EYRIE_INLINE void load_queries(const Plan& p, const Scratch& x, const Item& item, bool direct) {
+// Copies the item's queries, padded: as they are, and in the order of a key tile.
+EYRIE_INLINE void load_queries(const Plan& p, const Scratch& x, const Item& item) {
   const int64_t steps = p.D16 / 16;
   for (int64_t i = 0; i < item.packed; i++) {
     const float* q = (const float*)p.a.q->data + (item.row + i / p.G) * p.a.q->stride[0] +
                      (item.head * p.G + i % p.G) * p.a.q->stride[1];
-    float* out = x.q + i * p.D16;
-    if (direct) {
-      memcpy(out, q, size_t(p.a.D) * sizeof(float));
-      for (int64_t d = p.a.D; d < p.D16; d++) out[d] = 0;
-    } else {
-      for (int n = 0; n < 16; n++)
-        for (int64_t k = 0; k < steps; k++) {
-          const int64_t d = tree_leaf(n) + 16 * k;
-          out[n * steps + k] = d < p.a.D ? q[d] : 0;
-        }
+    float *out = x.q + i * p.D16, *tile = x.q_tile + i * p.D16;
+    memcpy(out, q, size_t(p.a.D) * sizeof(float));
+    for (int64_t d = p.a.D; d < p.D16; d++) out[d] = 0;
+    for (int n = 0; n < 16; n++)
+      for (int64_t k = 0; k < steps; k++) tile[n * steps + k] = out[tree_leaf(n) + 16 * k];
+  }
+}
+
+// Folds the packed rows [i, end) of one chunk into x.state, or leaves their results at `partials` (of the chunk).
+EYRIE_INLINE void attend_chunk(const Plan& p, const Scratch& x, const Item& item, const Pass& pass, int64_t i, int64_t end,
+                               float* partials) {
+  const int64_t stride = p.E16 + 16;
+  const int step = pass.direct ? kDirectRows : kTileRows;
+  Pass turn = pass;
+  for (; i < end; i += step, turn.prefetch = false) {
+    float m[kTileRows], l[kTileRows];
+    const int rows = int(min64(step, end - i));
+    attend_rows(p, x, item, turn, i, rows, m, l);
+    for (int r = 0; r < rows; r++) {
+      if (!partials) {
+        fold_row(x.state + (i + r) * stride, x.acc + r * p.E16, m[r], l[r], p.E16);
+        continue;
+      }
+      float* out = partials + (i + r) * stride;
+      memcpy(out, x.acc + r * p.E16, size_t(p.E16) * sizeof(float));
+      out[p.E16] = m[r];
+      out[p.E16 + 1] = l[r];
     }
   }
 }
 
+// A chunk with rows of a tree behind its prefix: every token has a context of its own.
+EYRIE_INLINE void attend_tree_chunk(const Plan& p, Scratch& x, const Item& item, int64_t start, float* partials) {
+  for (int64_t i = 0; i < item.tokens; i++) {
+    const View v = view_of(p, item.request, item.row + i);
+    Pass pass{start, int(max64(0, v.first - start)), int(max64(0, min64(kChunk, v.end - start))), true, false, false};
+    if (pass.begin < pass.end) {
+      for (int kv = 0; kv < 2; kv++) {
+        const Tensor& pages = kv ? *p.a.v_pages : *p.a.k_pages;
+        if (v.ancestors) tree_rows(p, pages, item, v, start, pass.begin, pass.end, kv ? x.v : x.k);
+        else page_rows(p, pages, item, start, pass.begin, pass.end, kv ? x.v : x.k);
+      }
+    }
+    attend_chunk(p, x, item, pass, i * p.G, (i + 1) * p.G, partials);
+  }
+}
+
 // Chunks [first, last) of an item (counted from its chunk0): folded into x.state, or left at `partials`.
-__attribute__((noinline)) void attend_item(const Plan& p, Scratch& x, const Item& item, int64_t first, int64_t last, float* partials) {
+__attribute__((noinline)) void attend_item(const Plan& p, Scratch& x, const Item& item, int64_t first, int64_t last,
+                                           float* partials) {
   const int64_t stride = p.E16 + 16;
   const bool direct = item.packed <= kDirectItem;
-  load_queries(p, x, item, direct);
+  load_queries(p, x, item);
   if (!partials)
     for (int64_t i = 0; i < item.packed; i++) x.state[i * stride + p.E16] = -__builtin_inff();
 
-  int64_t seen_first = INT64_MAX, seen_last = 0;
-  for (int64_t t = item.row; t < item.row + item.tokens; t++) {
-    const View v = view_of(p, item.request, t);
-    seen_first = min64(seen_first, min64(v.first, v.last - 1));
-    seen_last = max64(seen_last, v.last);
-  }
+  bool ready = false;  // next_k holds this chunk's rows
   for (int64_t c = first; c < last; c++) {
-    const int64_t chunk = item.chunk0 + c, c0 = chunk * kChunk;
-    const int begin = int(max64(0, seen_first - c0)), end = int(min64(kChunk, seen_last - c0));
-    page_rows(p, *p.a.k_pages, item, chunk, begin, end, x.k);
-    page_rows(p, *p.a.v_pages, item, chunk, begin, end, x.v);
+    const int64_t start = (item.chunk0 + c) * kChunk;
+    float* out = partials ? partials + (c - first) * item.packed * stride : nullptr;
+    if (start + kChunk > item.shared && item.shared < item.end) {
+      attend_tree_chunk(p, x, item, start, out);
+      continue;
+    }
+    Pass pass{start, int(max64(0, item.first - start)), int(min64(kChunk, item.end - start)), direct, direct, false};
+    if (ready) memcpy(x.k, x.next_k, sizeof x.k);
+    else page_rows(p, *p.a.k_pages, item, start, pass.begin, pass.end, x.k);
+    page_rows(p, *p.a.v_pages, item, start, pass.begin, pass.end, x.v);
+    ready = pass.more = direct && c + 1 < last && start + kChunk < item.shared;
+    if (pass.more) {
+      // What the last chunk lacks points somewhere harmless: its rows are prefetched along with this chunk's.
+      const int64_t end = min64(kChunk, item.shared - start - kChunk);
+      page_rows(p, *p.a.k_pages, item, start + kChunk, 0, end, x.next_k);
+      for (int64_t j = end; j < kChunk; j++) x.next_k[j] = x.next_k[0];
+    }
     if (!direct) {
-      for (int g = begin / 16; g < int(div_up(end, 16)); g++)
-        key_tile_of(p.type, x.k + 16 * g, int(max64(0, begin - 16 * g)), int(min64(16, end - 16 * g)), p.a.D, x.rows,
-                        x.keys + g * 16 * p.D16);
-      value_tiles_of(p.type, x.v, begin, end, p.a.E, x.values);
+      for (int g = pass.begin / 16; g < int(div_up(pass.end, 16)); g++)
+        key_tile_of(p.type, x.k + 16 * g, int(max64(0, pass.begin - 16 * g)), int(min64(16, pass.end - 16 * g)), p.a.D, x.rows,
+                    x.keys + g * 16 * p.D16);
+      value_tiles_of(p.type, x.v, pass.begin, pass.end, p.a.E, x.values);
     }
-    const int step = direct ? kDirectRows : kTileRows;
-    for (int64_t i = 0; i < item.packed; i += step) {
-      float m[kTileRows], l[kTileRows];
-      const int rows = int(min64(step, item.packed - i));
-      attend_rows(p, x, item, direct, i, rows, chunk, begin, end, m, l);
-      for (int r = 0; r < rows; r++) {
-        if (!partials) {
-          fold_row(x.state + (i + r) * stride, x.acc + r * p.E16, m[r], l[r], p.E16);
-          continue;
-        }
-        float* out = partials + ((c - first) * item.packed + i + r) * stride;
-        memcpy(out, x.acc + r * p.E16, size_t(p.E16) * sizeof(float));
-        out[p.E16] = m[r];
-        out[p.E16 + 1] = l[r];
-      }
-    }
+    attend_chunk(p, x, item, pass, 0, item.packed, out);
   }
 }
 
@@ -417,11 +427,12 @@ void paged_attention(const Call& call, Team& team) {
   const int64_t stride = p.E16 + 16;
   float* partials = partial_rows ? (float*)team.shared(size_t(partial_rows * stride) * sizeof(float)) : nullptr;
 
-  const int64_t floats = widest * p.D16 + kChunk * p.D16 + 16 * p.D16 + kChunk * p.E16 + kTileRows * kChunk +
+  const int64_t floats = 2 * widest * p.D16 + kChunk * p.D16 + 16 * p.D16 + kChunk * p.E16 + kTileRows * kChunk +
                          kTileRows * p.E16 + widest * stride;
   Scratch x;
   x.q = (float*)team.local(size_t(floats) * sizeof(float));
-  x.keys = x.q + widest * p.D16;
+  x.q_tile = x.q + widest * p.D16;
+  x.keys = x.q_tile + widest * p.D16;
   x.rows = x.keys + kChunk * p.D16;
   x.values = x.rows + 16 * p.D16;
   x.p = x.values + kChunk * p.E16;

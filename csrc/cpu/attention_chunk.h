@@ -8,6 +8,7 @@
 // (few rows, bound by memory). *tiles*: the chunk is converted once into fp32 tiles, keys transposed so that a lane is a
 // token, and many rows share it (prefill); the tree over i is then a tree of vectors.
 #pragma once
+#include "core/tiles.h"
 #include "cpu/math.h"
 #include "cpu/simd/trees.h"
 
@@ -32,44 +33,62 @@ __attribute__((noinline)) static void copy_tail(const uint16_t* p, int64_t n, ui
   for (int k = 0; k < 16; k++) out[k] = k < n ? p[k] : uint16_t(0);
 }
 
-// 16 channels of a page row from channel i on; channels from D on read as 0.
+// 16 channels of a page row from channel i on.
 template <DType kType>
-EYRIE_INLINE V16 kv_load(const void* row, int64_t i, int64_t D) {
-  const int64_t n = D - i;
-  if (kType == DType::f32) {
-    const float* p = (const float*)row + i;
-    return n >= 16 ? v_load(p) : v_load_n(p, int(n));
-  }
+EYRIE_INLINE V16 kv_load(const void* row, int64_t i) {
+  if (kType == DType::f32) return v_load((const float*)row + i);
   const uint16_t* p = (const uint16_t*)row + i;
-  uint16_t tail[16];
-  if (n < 16) {
-    copy_tail(p, n, tail);
-    p = tail;
-  }
   return kType == DType::f16 ? v_load_f16(p) : v_load_bf16(p);
 }
 
+// The last channels: those from D on read as 0.
+template <DType kType>
+EYRIE_INLINE V16 kv_load_tail(const void* row, int64_t i, int64_t D) {
+  if (kType == DType::f32) return v_load_n((const float*)row + i, int(D - i));
+  uint16_t tail[16];
+  copy_tail((const uint16_t*)row + i, D - i, tail);
+  return kv_load<kType>(tail, 0);
+}
+
+template <DType kType>
+EYRIE_INLINE V16 kv_load(const void* row, int64_t i, int64_t D) {
+  return i + 16 <= D ? kv_load<kType>(row, i) : kv_load_tail<kType>(row, i, D);
+}
+
+// Rows that are needed soon: pages are short runs, which hardware does not foresee across.
+template <DType kType>
+EYRIE_INLINE void prefetch_row(const void* row, int64_t D) {
+  const int64_t bytes = D * (kType == DType::f32 ? 4 : 2);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)row + i, 0, 2);
+}
+
 // Scores of kRows rows (q: stride ld floats, padded with zeros to a multiple of 16) with the tokens [begin, end) of the
-// group whose 16 page rows are k; other tokens score 0. Writes s[row * kChunk + 0..16).
+// group whose 16 page rows are k; other tokens score 0. Writes s[row * kChunk + 0..16). ahead: rows of E channels to
+// prefetch, one for each token, or null.
 template <DType kType, int kRows>
-EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k, int begin, int end, int64_t D, float* s) {
+EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k, int begin, int end, int64_t D, float* s,
+                                const void* const* ahead, int64_t E) {
   alignas(64) float half[kRows][16][8];
   if (begin > 0 || end < 16) memset(half, 0, sizeof half);
+  if (ahead)
+    for (int j = begin; j < end; j++) prefetch_row<kType>(ahead[j], E);
   int j = begin;
   if (kRows <= 3) {  // two tokens at a time share the loads of q
     for (; j + 2 <= end; j += 2) {
       V16 acc0[kRows], acc1[kRows];
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) acc0[r] = acc1[r] = v_zero();
-      for (int64_t d = 0; d < D; d += 16) {
-        const V16 k0 = kv_load<kType>(k[j], d, D), k1 = kv_load<kType>(k[j + 1], d, D);
+      const auto step = [&](V16 k0, V16 k1, int64_t d) __attribute__((always_inline)) {
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; r++) {
           const V16 x = v_load(q + r * ld + d);
           acc0[r] = v_fma(x, k0, acc0[r]);
           acc1[r] = v_fma(x, k1, acc1[r]);
         }
-      }
+      };
+      int64_t d = 0;
+      for (; d + 16 <= D; d += 16) step(kv_load<kType>(k[j], d), kv_load<kType>(k[j + 1], d), d);
+      if (d < D) step(kv_load_tail<kType>(k[j], d, D), kv_load_tail<kType>(k[j + 1], d, D), d);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) {
         v_store_half_sums(half[r][j], acc0[r]);
@@ -81,11 +100,13 @@ EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k
     V16 acc[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) acc[r] = v_zero();
-    for (int64_t d = 0; d < D; d += 16) {
-      const V16 x = kv_load<kType>(k[j], d, D);
+    const auto step = [&](V16 x, int64_t d) __attribute__((always_inline)) {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; r++) acc[r] = v_fma(v_load(q + r * ld + d), x, acc[r]);
-    }
+    };
+    int64_t d = 0;
+    for (; d + 16 <= D; d += 16) step(kv_load<kType>(k[j], d), d);
+    if (d < D) step(kv_load_tail<kType>(k[j], d, D), d);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) v_store_half_sums(half[r][j], acc[r]);
   }
@@ -93,19 +114,20 @@ EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k
   for (int r = 0; r < kRows; r++) v_store(s + r * kChunk, v_finish_sums(half[r][0]));
 }
 
-// acc[r][e..e+16*kWidth) += p[r][j] * v[j][e..) for j in [begin, end).
-template <DType kType, int kRows, int kWidth>
+// acc[r][e..e+16*kWidth) += p[r][j] * v[j][e..) for j in [begin, end). kTail: the last channels (kWidth 1).
+template <DType kType, int kRows, int kWidth, bool kTail>
 EYRIE_INLINE void values_direct(const float* p, const void* const* v, int begin, int end, int64_t e, int64_t E, float* acc,
-                                int64_t ld) {
+                                int64_t ld, const void* const* ahead, int64_t D) {
   V16 a[kRows][kWidth];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++)
 #pragma GCC unroll 8
     for (int w = 0; w < kWidth; w++) a[r][w] = v_load(acc + r * ld + e + 16 * w);
   for (int j = begin; j < end; j++) {
+    if (ahead) prefetch_row<kType>(ahead[j], D);
     V16 x[kWidth];
 #pragma GCC unroll 8
-    for (int w = 0; w < kWidth; w++) x[w] = kv_load<kType>(v[j], e + 16 * w, E);
+    for (int w = 0; w < kWidth; w++) x[w] = kTail ? kv_load_tail<kType>(v[j], e, E) : kv_load<kType>(v[j], e + 16 * w);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) {
       const V16 b = v_set1(p[r * kChunk + j]);
@@ -204,19 +226,24 @@ EYRIE_INLINE void values_tile(const float* p, const float* tile, int begin, int 
   }
 
 __attribute__((noinline)) static void scores_direct_rows(DType type, int rows, const float* q, int64_t ld, const void* const* k,
-                                                         int begin, int end, int64_t D, float* s) {
-  EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (scores_direct<kType, kRows>(q, ld, k, begin, end, D, s))))
+                                                         int begin, int end, int64_t D, float* s,
+                                                         const void* const* ahead, int64_t E) {
+  EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (scores_direct<kType, kRows>(q, ld, k, begin, end, D, s, ahead, E))))
 }
 
+// ahead: as in scores_direct, rows of D channels.
 __attribute__((noinline)) static void values_direct_rows(DType type, int rows, const float* p, const void* const* v, int begin,
-                                                         int end, int64_t E, float* acc, int64_t ld) {
+                                                         int end, int64_t E, float* acc, int64_t ld, const void* const* ahead,
+                                                         int64_t D) {
   constexpr int kWide = kDirectRows < 3 ? kDirectRows : 3;
   int64_t e = 0;
   if (rows <= kWide)
-    for (; e + 32 <= E; e += 32)
-      EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kWide, (values_direct<kType, kRows, 2>(p, v, begin, end, e, E, acc, ld))))
-  for (; e < E; e += 16)
-    EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1>(p, v, begin, end, e, E, acc, ld))))
+    for (; e + 32 <= E; e += 32, ahead = nullptr)
+      EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kWide, (values_direct<kType, kRows, 2, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
+  for (; e + 16 <= E; e += 16, ahead = nullptr)
+    EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
+  if (e < E)
+    EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, true>(p, v, begin, end, e, E, acc, ld, ahead, D))))
 }
 
 __attribute__((noinline)) static void key_tile_of(DType type, const void* const* k, int begin, int end, int64_t D, float* rows,

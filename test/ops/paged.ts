@@ -10,10 +10,19 @@ export function kept(type: CacheType, x: number): number {
   return type === 'f32' ? Math.fround(x) : type === 'f16' ? fromF16(f16Bits(x)) : fromBf16(bf16Bits(x));
 }
 
-/** Numbers as a tensor of the cache's type holds them. */
-export function encode(type: CacheType, x: ArrayLike<number>): Float32Array | Uint16Array {
-  if (type === 'f32') return Float32Array.from(x);
-  return Uint16Array.from(x, type === 'f16' ? f16Bits : bf16Bits);
+/** Numbers as a tensor of the cache's type holds them, for numbers that it keeps: only the encoding changes. */
+export function encode(type: CacheType, x: Float32Array): Float32Array | Uint16Array {
+  if (type === 'f32') return x;
+  const bits = new Uint32Array(x.buffer, x.byteOffset, x.length);
+  const out = new Uint16Array(x.length);
+  for (let i = 0; i < x.length; i++) {
+    const e = (bits[i]! >>> 23) & 255;
+    if (type === 'bf16') out[i] = bits[i]! >>> 16;
+    else if (e > 112 && e < 143)
+      out[i] = ((bits[i]! >>> 16) & 0x8000) | (((bits[i]! & 0x7fffffff) - 0x38000000) >>> 13);
+    else out[i] = f16Bits(x[i]!);
+  }
+  return out;
 }
 
 export function decode(type: CacheType, x: ArrayLike<number>): Float32Array {
