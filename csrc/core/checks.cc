@@ -27,9 +27,10 @@ std::string text(double x) {
 [[noreturn]] void fail_at(const char* op, const char* argument, int64_t i, double got, const std::string& expected) {
   fail(op, std::string(argument) + "[" + std::to_string(i) + "] is " + text(got) + ", expected " + expected);
 }
-[[noreturn]] void fail_at(const char* op, const char* argument, int64_t i, int64_t k, double got, const std::string& expected) {
-  fail(op, std::string(argument) + "[" + std::to_string(i) + "," + std::to_string(k) + "] is " + text(got) + ", expected " +
-               expected);
+[[noreturn]] void fail_at(const char* op, const char* argument, int64_t i, int64_t k, double got,
+                          const std::string& expected) {
+  fail(op, std::string(argument) + "[" + std::to_string(i) + "," + std::to_string(k) + "] is " + text(got) +
+               ", expected " + expected);
 }
 
 std::string between(const char* what, int64_t low, int64_t high) {
@@ -52,7 +53,8 @@ void scalar_in(const char* op, const char* argument, double x, double low, doubl
 
 void equal(const char* op, const char* argument, int64_t got, int64_t expected, const char* why) {
   if (got != expected)
-    fail(op, std::string(argument) + " is " + std::to_string(got) + ", expected " + std::to_string(expected) + " (" + why + ")");
+    fail(op, std::string(argument) + " is " + std::to_string(got) + ", expected " + std::to_string(expected) + " (" +
+                 why + ")");
 }
 
 constexpr double kFloatMax = 3.402823466e38;
@@ -61,17 +63,20 @@ void check_pack_weight(const Call& call) {
   const auto a = pack_weight_args(call);
   const char* op = "pack_weight";
   const DTypeInfo f = dtype_info(a.out->dtype);
-  if (a.K % f.block) fail(op, "out has K=" + std::to_string(a.K) + ", expected a multiple of " + std::to_string(f.block));
+  if (a.K % f.block)
+    fail(op, "out has K=" + std::to_string(a.K) + ", expected a multiple of " + std::to_string(f.block));
   equal(op, "the length of src", a.L, a.N * (a.K / f.block) * f.block_bytes, "N rows of K values in the format of out");
   if (a.permute < 0 || a.permute % 2 || (a.permute && a.N % a.permute))
-    fail(op, "permute is " + std::to_string(a.permute) + ", expected 0 or an even head size that divides N=" + std::to_string(a.N));
+    fail(op, "permute is " + std::to_string(a.permute) +
+                 ", expected 0 or an even head size that divides N=" + std::to_string(a.N));
 }
 
 void check_cast(const Call& call) {
   const auto a = cast_args(call);
   for (const Tensor* t : {a.src, a.out})
     if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
-      fail("cast", std::string(t == a.src ? "src" : "out") + " is " + dtype_info(t->dtype).name + ", expected f32, f16 or bf16");
+      fail("cast", std::string(t == a.src ? "src" : "out") + " is " + dtype_info(t->dtype).name +
+                       ", expected f32, f16 or bf16");
 }
 
 void check_embed(const Call& call) {
@@ -126,7 +131,8 @@ void check_tree_row(const char* op, const uint32_t* w, int64_t t, int64_t i, int
   if (n > 128) fail_at(op, "anc", t, double(n), "at most 128 rows in a request with a tree");
   const bool self = w[i / 32] >> (i % 32) & 1;
   for (int64_t j = i + 1; j < 128; j++)
-    if (w[j / 32] >> (j % 32) & 1) fail_at(op, "anc", t, double(j), "ancestors at or before row " + std::to_string(i) + " of the request");
+    if (w[j / 32] >> (j % 32) & 1)
+      fail_at(op, "anc", t, double(j), "ancestors at or before row " + std::to_string(i) + " of the request");
   if (!self) fail_at(op, "anc", t, double(w[i / 32]), "bit " + std::to_string(i) + " set: a row is its own ancestor");
 }
 
@@ -134,7 +140,8 @@ void check_paged_attention(const Call& call) {
   const auto a = paged_attention_args(call);
   const char* op = "paged_attention";
   if (a.J == 0 || a.H % a.J)
-    fail(op, "q has H=" + std::to_string(a.H) + " heads, expected a multiple of the " + std::to_string(a.J) + " of k_pages");
+    fail(op, "q has H=" + std::to_string(a.H) + " heads, expected a multiple of the " + std::to_string(a.J) +
+                 " of k_pages");
   scalar_in(op, "scale", a.scale, -kFloatMax, kFloatMax);
   scalar_in(op, "window", a.window, 0, INT32_MAX);
   scalar_in(op, "chunk", a.chunk, 0, INT32_MAX);
@@ -142,13 +149,15 @@ void check_paged_attention(const Call& call) {
   const int32_t *q_start = ints(a.q_start), *lens = ints(a.seq_lens);
   if (q_start[0] != 0) fail_at(op, "q_start", 0, q_start[0], "0");
   for (int64_t b = 0; b < a.B; b++)
-    if (q_start[b + 1] < q_start[b]) fail_at(op, "q_start", b + 1, q_start[b + 1], "at least " + std::to_string(q_start[b]));
+    if (q_start[b + 1] < q_start[b])
+      fail_at(op, "q_start", b + 1, q_start[b + 1], "at least " + std::to_string(q_start[b]));
   if (q_start[a.B] != a.T) fail_at(op, "q_start", a.B, q_start[a.B], "T=" + std::to_string(a.T) + ", the rows of q");
   for (int64_t b = 0; b < a.B; b++) {
     const int64_t n = q_start[b + 1] - q_start[b];
     if (n == 0) continue;
     if (lens[b] < n || lens[b] > a.M * a.S)
-      fail_at(op, "seq_lens", b, lens[b], between("a length", n, a.M * a.S + 1) + " (rows of the request, slots of its pages)");
+      fail_at(op, "seq_lens", b, lens[b],
+              between("a length", n, a.M * a.S + 1) + " (rows of the request, slots of its pages)");
     const int64_t position = lens[b] - n;  // of the first row: what it cannot see, nobody can
     int64_t first = 0;
     if (a.window > 0 && position - a.window + 1 > first) first = position - a.window + 1;
@@ -217,8 +226,10 @@ void check_columns(const SampleArgs& a) {
       const float x = floats(a.columns)[r * a.C + k];
       // Bounds are decimal; a float nearest to one is within it.
       if (!(x >= float(column.low) && x <= float(column.high)))
-        fail_at(op, "columns", r, k, x, std::string(column.name) + " from " + text(column.low) + " to " + text(column.high));
-      if (k == int64_t(SamplingColumn::top_k) && x != std::floor(x)) fail_at(op, "columns", r, k, x, "an integer top_k");
+        fail_at(op, "columns", r, k, x,
+                std::string(column.name) + " from " + text(column.low) + " to " + text(column.high));
+      if (k == int64_t(SamplingColumn::top_k) && x != std::floor(x))
+        fail_at(op, "columns", r, k, x, "an integer top_k");
     }
 }
 
@@ -229,11 +240,14 @@ void check_bias(const SampleArgs& a) {
   for (int64_t r = 0; r < a.R; r++)
     if (start[r + 1] < start[r]) fail_at(op, "bias_start", r + 1, start[r + 1], "at least " + std::to_string(start[r]));
   const int64_t L = a.bias_ids && a.bias_values ? a.L : 0;
-  if (start[a.R] > L) fail_at(op, "bias_start", a.R, start[a.R], "at most L=" + std::to_string(L) + ", the length of bias_ids and bias_values");
+  if (start[a.R] > L)
+    fail_at(op, "bias_start", a.R, start[a.R],
+            "at most L=" + std::to_string(L) + ", the length of bias_ids and bias_values");
   for (int64_t i = start[0]; i < start[a.R]; i++) {
     const int32_t id = ints(a.bias_ids)[i];
     if (id < 0 || id >= a.V) fail_at(op, "bias_ids", i, id, between("a token", 0, a.V));
-    if (!std::isfinite(floats(a.bias_values)[i])) fail_at(op, "bias_values", i, floats(a.bias_values)[i], "a finite number");
+    if (!std::isfinite(floats(a.bias_values)[i]))
+      fail_at(op, "bias_values", i, floats(a.bias_values)[i], "a finite number");
   }
 }
 
@@ -260,7 +274,8 @@ void check_tree_accept(const Call& call) {
     const int32_t* parents = ints(a.parents) + b * a.Q;
     if (parents[0] != -1) fail_at(op, "parents", b, 0, parents[0], "-1, the root");
     for (int32_t i = 1; i < ints(a.num_nodes)[b]; i++)
-      if (parents[i] < 0 || parents[i] >= i) fail_at(op, "parents", b, i, parents[i], between("a node before it,", 0, i));
+      if (parents[i] < 0 || parents[i] >= i)
+        fail_at(op, "parents", b, i, parents[i], between("a node before it,", 0, i));
   }
 }
 
@@ -273,9 +288,11 @@ void check_kv_compact(const Call& call) {
     if (num < 0 || num > a.Q) fail_at(op, "num", b, double(num), between("a number of nodes", 0, a.Q + 1));
     if (num > 0 && base < 0) fail_at(op, "base", b, double(base), "a position");
     for (int64_t d = 0; d < num; d++) {
-      if (path[d] < d || (d > 0 && path[d] <= path[d - 1])) fail_at(op, "path", b, d, path[d], "ascending nodes, path[d] >= d");
+      if (path[d] < d || (d > 0 && path[d] <= path[d - 1]))
+        fail_at(op, "path", b, d, path[d], "ascending nodes, path[d] >= d");
       if (base + path[d] >= a.M * a.S)
-        fail_at(op, "path", b, d, path[d], "a token within the " + std::to_string(a.M * a.S) + " slots of the request's pages");
+        fail_at(op, "path", b, d, path[d],
+                "a token within the " + std::to_string(a.M * a.S) + " slots of the request's pages");
       for (int64_t token : {base + d, base + path[d]}) {
         const int32_t page = ints(a.block_table)[b * a.M + token / a.S];
         if (page < 0 || page >= a.N) fail_at(op, "block_table", b, token / a.S, page, between("a page", 0, a.N));
@@ -296,7 +313,8 @@ void check_kv_copy_pages(const Call& call) {
     written[size_t(ints(a.dst)[i])] = true;
   }
   for (int64_t i = 0; i < a.L; i++)
-    if (written[size_t(ints(a.src)[i])]) fail_at(op, "src", i, ints(a.src)[i], "a page that no copy of the call writes");
+    if (written[size_t(ints(a.src)[i])])
+      fail_at(op, "src", i, ints(a.src)[i], "a page that no copy of the call writes");
 }
 
 struct Entry {

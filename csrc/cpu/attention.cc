@@ -1,147 +1,26 @@
-// paged_attention. An item is a block of query rows of one request with one kv head: up to kItemRows packed rows
-// (token, query head), so that they share the chunk's keys and values. Items are laid end to end, weighted by rows x chunks,
-// and the line is cut into one equal share for each worker; a cut may fall between two chunks of an item. The chunks after
-// the cut then leave partial results (max, sum, acc), which the owner of the item's first chunk folds in order. So how the
-// work is cut does not show in the bits.
-#include "cpu/attention_chunk.h"
-#include "cpu/kv.h"
+// paged_attention: items of work (attention_plan.h), each a walk over the 128-token chunks of its context
+// (attention_chunk.h), folded left to right.
+#include "cpu/attention_plan.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 
 namespace {
 
-constexpr int64_t kItemRows = 96;
 constexpr int64_t kDirectItem = 8;  // packed rows up to which converting the chunk does not pay
-
-EYRIE_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-EYRIE_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
-// What one query token sees: its context, tokens [first, end) of it. Behind the prefix, a tree's row has its ancestors
-// one after the other for context, wherever their rows lie; so its bits are those of the same text without a tree.
-struct View {
-  int64_t position, first, end, prefix;
-  const uint32_t* ancestors;  // null: no tree, the context is what is cached
-};
-
-struct Item {
-  int64_t request, head;         // kv head
-  int64_t row, tokens, packed;   // first row of q, tokens, tokens * G
-  int64_t first, end;            // of the context of its rows
-  int64_t shared;                // behind the context that all rows have in common: all of it, or the prefix of a tree
-  int64_t chunk0, chunks;        // chunks with something visible
-  int64_t own;                   // leading chunks of the worker that starts the item
-  int64_t partial;               // index of the first partial (in rows) among those of all items
-  int64_t start;                 // on the line of work
-};
-
-struct Plan {
-  PagedAttentionArgs a;
-  DType type;  // of the pages
-  int64_t G, D16, E16;
-  int64_t tokens;  // of an item
-  const int32_t *q_start, *seq_lens;
-
-  int64_t blocks(int64_t b) const { return div_up(q_start[b + 1] - q_start[b], tokens); }
-};
-
-EYRIE_INLINE int tree_depth(const uint32_t* w) {
-  return __builtin_popcount(w[0]) + __builtin_popcount(w[1]) + __builtin_popcount(w[2]) + __builtin_popcount(w[3]);
-}
-
-EYRIE_INLINE const uint32_t* tree_row(const Plan& p, int64_t t) {
-  if (!p.a.anc) return nullptr;
-  const uint32_t* w = (const uint32_t*)p.a.anc->data + t * 4;
-  return (w[0] | w[1] | w[2] | w[3]) ? w : nullptr;
-}
-
-__attribute__((noinline)) View view_of(const Plan& p, int64_t b, int64_t t) {
-  const int64_t n = p.q_start[b + 1] - p.q_start[b];
-  View v;
-  v.prefix = p.seq_lens[b] - n;
-  v.ancestors = tree_row(p, t);
-  v.position = v.prefix + (v.ancestors ? tree_depth(v.ancestors) - 1 : t - p.q_start[b]);
-  v.first = 0;
-  if (p.a.window > 0) v.first = max64(v.first, v.position - p.a.window + 1);
-  if (p.a.chunk > 0) v.first = max64(v.first, v.position / p.a.chunk * p.a.chunk);
-  v.end = v.position + 1;
-  return v;
-}
-
-// Walks over all items in the order of the line. `next` is false behind the last.
-struct Walk {
-  int64_t b = 0, block = 0, head = 0, start = 0, partial = 0;
-};
-
-__attribute__((noinline)) bool next_item(const Plan& p, Walk& w, Item& item) {
-  while (w.b < p.a.B && w.block >= p.blocks(w.b)) {
-    w.b++;
-    w.block = 0;
-  }
-  if (w.b >= p.a.B) return false;
-  item.request = w.b;
-  item.head = w.head;
-  item.row = p.q_start[w.b] + w.block * p.tokens;
-  item.tokens = min64(p.tokens, p.q_start[w.b + 1] - item.row);
-  item.packed = item.tokens * p.G;
-  item.first = INT64_MAX;
-  item.end = item.shared = 0;
-  bool tree = false;
-  for (int64_t t = item.row; t < item.row + item.tokens; t++) {
-    const View v = view_of(p, w.b, t);
-    item.first = min64(item.first, v.first);
-    item.end = max64(item.end, v.end);
-    item.shared = v.prefix;
-    tree |= v.ancestors != nullptr;
-  }
-  if (!tree) item.shared = item.end;
-  item.chunk0 = item.first / kChunk;
-  item.chunks = div_up(item.end, kChunk) - item.chunk0;
-  item.start = w.start;
-  w.start += item.packed * item.chunks;
-  if (++w.head == p.a.J) {
-    w.head = 0;
-    w.block++;
-  }
-  return true;
-}
-
-struct Shares {
-  int64_t total, size;
-  bool whole;  // items are not cut
-
-  int64_t begin(int64_t worker) const { return total * worker / size; }
-  int64_t worker_at(int64_t x) const {  // the last worker whose share begins at or before x
-    int64_t w = x * size / (total > 0 ? total : 1);
-    while (w + 1 < size && begin(w + 1) <= x) w++;
-    while (w > 0 && begin(w) > x) w--;
-    return w;
-  }
-};
-
-// Worker of an item's first chunk; fills in how many chunks it keeps and where the partials of the others go.
-EYRIE_INLINE int64_t assign(const Shares& s, Walk& w, Item& item) {
-  const int64_t worker = s.worker_at(item.start);
-  item.own = item.chunks;
-  if (!s.whole && worker + 1 < s.size)
-    item.own = min64(item.chunks, div_up(s.begin(worker + 1) - item.start, item.packed));
-  item.partial = w.partial;
-  w.partial += (item.chunks - item.own) * item.packed;
-  return worker;
-}
 
 // Scratch of one worker.
 struct Scratch {
   float *q, *q_tile;  // [packed rows][D16], as they are and in the order of a key tile
   float *keys, *rows, *values, *p, *acc;
-  float* state;                          // [packed rows][E16 + 16]: acc, then max and sum
-  const void *k[kChunk], *v[kChunk];     // rows of the chunk's tokens
-  const void* next_k[kChunk];            // of the chunk after this one
+  float* state;  // [packed rows][E16 + 16]: acc, then max and sum
+  const void *k[kChunk], *v[kChunk];  // rows of the chunk's tokens
+  const void* next_k[kChunk];  // of the chunk after this one
 };
 
 // One pass over a chunk: which of its tokens are there, and how they are read.
 struct Pass {
-  int64_t start;    // first token of the chunk
-  int begin, end;   // tokens with rows
+  int64_t start;  // first token of the chunk
+  int begin, end;  // tokens with rows
   bool direct;
   bool prefetch, more;  // x.v now, x.next_k after it
 };
@@ -172,8 +51,8 @@ EYRIE_INLINE void fold_row(float* state, const float* acc, float m, float l, int
 }
 
 // Rows of the context's tokens start + [begin, end).
-EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin, int64_t end,
-                            const void** rows) {
+EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin,
+                            int64_t end, const void** rows) {
   const int32_t* table = (const int32_t*)p.a.block_table->data + item.request * p.a.M;
   const int64_t bytes = dtype_info(pages.dtype).block_bytes, step = pages.stride[2] * bytes;
   for (int64_t j = begin; j < end;) {
@@ -186,8 +65,8 @@ EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item
 }
 
 // The same for one row of a tree: token prefix + k of its context is its k-th ancestor.
-EYRIE_INLINE void tree_rows(const Plan& p, const Tensor& pages, const Item& item, const View& v, int64_t start, int64_t begin,
-                            int64_t end, const void** rows) {
+EYRIE_INLINE void tree_rows(const Plan& p, const Tensor& pages, const Item& item, const View& v, int64_t start,
+                            int64_t begin, int64_t end, const void** rows) {
   page_rows(p, pages, item, start, begin, min64(end, v.prefix - start), rows);
   int64_t j = v.prefix - start;
   for (int64_t node = 0; node < 128 && j < end; node++) {
@@ -220,8 +99,8 @@ EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t start, in
   for (int64_t j = max64(row.end, 16 * g0); j < 16 * g1; j++) s[j] = masked;
 }
 
-EYRIE_INLINE void values_rows(const Plan& p, const Scratch& x, bool direct, int rows, const float* probs, int begin, int end,
-                              float* acc, const void* const* ahead) {
+EYRIE_INLINE void values_rows(const Plan& p, const Scratch& x, bool direct, int rows, const float* probs, int begin,
+                              int end, float* acc, const void* const* ahead) {
   if (begin >= end) return;
   if (direct) return values_direct_rows(p.type, rows, probs, x.v, begin, end, p.a.E, acc, p.E16, ahead, p.a.D);
   for (int64_t e = 0; e < p.E16; e += 16)
@@ -229,8 +108,8 @@ EYRIE_INLINE void values_rows(const Plan& p, const Scratch& x, bool direct, int 
 }
 
 // Packed rows (at most kTileRows) with one chunk: writes each row's max, sum and acc (x.acc).
-__attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, const Item& item, const Pass& pass, int64_t packed,
-                                           int count, float* m, float* l) {
+__attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, const Item& item, const Pass& pass,
+                                           int64_t packed, int count, float* m, float* l) {
   Row rows[kTileRows];
   int begin = kChunk, end = 0, common_begin = 0, common_end = kChunk;
   for (int r = 0; r < count; r++) {
@@ -255,9 +134,9 @@ __attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, cons
   for (int g = g0; g < g1; g++) {
     if (pass.direct)
       scores_direct_rows(p.type, count, x.q + packed * p.D16, p.D16, x.k + 16 * g, int(max64(0, pass.begin - 16 * g)),
-                         int(min64(16, pass.end - 16 * g)), p.a.D, s + 16 * g, pass.prefetch ? x.v + 16 * g : nullptr, p.a.E);
-    else
-      scores_tile_rows(count, x.q_tile + packed * p.D16, p.D16, x.keys + g * 16 * p.D16, p.D16 / 16, s + 16 * g);
+                         int(min64(16, pass.end - 16 * g)), p.a.D, s + 16 * g, pass.prefetch ? x.v + 16 * g : nullptr,
+                         p.a.E);
+    else scores_tile_rows(count, x.q_tile + packed * p.D16, p.D16, x.keys + g * 16 * p.D16, p.D16 / 16, s + 16 * g);
   }
   for (int r = 0; r < count; r++) {
     if (rows[r].begin >= rows[r].end) continue;
@@ -274,8 +153,8 @@ __attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, cons
     values_rows(p, x, pass.direct, count, s, common_begin, common_end, x.acc, ahead);
   }
   for (int r = 0; r < count; r++)
-    values_rows(p, x, pass.direct, 1, s + r * kChunk, common_begin < common_end ? common_end : rows[r].begin, rows[r].end,
-                x.acc + r * p.E16, nullptr);
+    values_rows(p, x, pass.direct, 1, s + r * kChunk, common_begin < common_end ? common_end : rows[r].begin,
+                rows[r].end, x.acc + r * p.E16, nullptr);
 }
 
 // Copies the item's queries, padded: as they are, and in the order of a key tile.
@@ -293,8 +172,8 @@ EYRIE_INLINE void load_queries(const Plan& p, const Scratch& x, const Item& item
 }
 
 // Folds the packed rows [i, end) of one chunk into x.state, or leaves their results at `partials` (of the chunk).
-EYRIE_INLINE void attend_chunk(const Plan& p, const Scratch& x, const Item& item, const Pass& pass, int64_t i, int64_t end,
-                               float* partials) {
+EYRIE_INLINE void attend_chunk(const Plan& p, const Scratch& x, const Item& item, const Pass& pass, int64_t i,
+                               int64_t end, float* partials) {
   const int64_t stride = p.E16 + 16;
   const int step = pass.direct ? kDirectRows : kTileRows;
   Pass turn = pass;
@@ -361,8 +240,8 @@ __attribute__((noinline)) void attend_item(const Plan& p, Scratch& x, const Item
     }
     if (!direct) {
       for (int g = pass.begin / 16; g < int(div_up(pass.end, 16)); g++)
-        key_tile_of(p.type, x.k + 16 * g, int(max64(0, pass.begin - 16 * g)), int(min64(16, pass.end - 16 * g)), p.a.D, x.rows,
-                    x.keys + g * 16 * p.D16);
+        key_tile_of(p.type, x.k + 16 * g, int(max64(0, pass.begin - 16 * g)), int(min64(16, pass.end - 16 * g)), p.a.D,
+                    x.rows, x.keys + g * 16 * p.D16);
       value_tiles_of(p.type, x.v, pass.begin, pass.end, p.a.E, x.values);
     }
     attend_chunk(p, x, item, pass, 0, item.packed, out);
@@ -455,8 +334,9 @@ void paged_attention(const Call& call, Team& team) {
       }
     } else if (item.own < item.chunks) {
       const int64_t begin = max64(item.own, div_up(shares.begin(team.id) - item.start, item.packed));
-      const int64_t end = team.id + 1 == team.size ? item.chunks
-                                                   : min64(item.chunks, div_up(shares.begin(team.id + 1) - item.start, item.packed));
+      const int64_t end = team.id + 1 == team.size
+                              ? item.chunks
+                              : min64(item.chunks, div_up(shares.begin(team.id + 1) - item.start, item.packed));
       if (begin < end)
         attend_item(p, x, item, begin, end, partials + (item.partial + (begin - item.own) * item.packed) * stride);
     }

@@ -14,7 +14,7 @@
 
 namespace eyrie {
 
-constexpr int kChunk = 128;           // tokens
+constexpr int kChunk = 128;  // tokens
 constexpr int kGroups = kChunk / 16;  // of 16 tokens
 
 // Rows of a register block over tiles and over pages: what the registers of a level hold (and no more code than needed).
@@ -66,8 +66,8 @@ EYRIE_INLINE void prefetch_row(const void* row, int64_t D) {
 // group whose 16 page rows are k; other tokens score 0. Writes s[row * kChunk + 0..16). ahead: rows of E channels to
 // prefetch, one for each token, or null.
 template <DType kType, int kRows>
-EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k, int begin, int end, int64_t D, float* s,
-                                const void* const* ahead, int64_t E) {
+EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k, int begin, int end, int64_t D,
+                                float* s, const void* const* ahead, int64_t E) {
   alignas(64) float half[kRows][16][8];
   if (begin > 0 || end < 16) memset(half, 0, sizeof half);
   if (ahead)
@@ -116,8 +116,8 @@ EYRIE_INLINE void scores_direct(const float* q, int64_t ld, const void* const* k
 
 // acc[r][e..e+16*kWidth) += p[r][j] * v[j][e..) for j in [begin, end). kTail: the last channels (kWidth 1).
 template <DType kType, int kRows, int kWidth, bool kTail>
-EYRIE_INLINE void values_direct(const float* p, const void* const* v, int begin, int end, int64_t e, int64_t E, float* acc,
-                                int64_t ld, const void* const* ahead, int64_t D) {
+EYRIE_INLINE void values_direct(const float* p, const void* const* v, int begin, int end, int64_t e, int64_t E,
+                                float* acc, int64_t ld, const void* const* ahead, int64_t D) {
   V16 a[kRows][kWidth];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; r++)
@@ -207,47 +207,104 @@ EYRIE_INLINE void values_tile(const float* p, const float* tile, int begin, int 
 }
 
 // The kernels above for a type and a number of rows that are known at run time, as functions of their own.
-#define EYRIE_FOR_ROWS(max, call)                                               \
-  switch (rows) {                                                               \
-    case 1: { constexpr int kRows = 1; call; break; }                           \
-    case 2: { constexpr int kRows = 2; call; break; }                           \
-    case 3: if constexpr ((max) >= 3) { constexpr int kRows = 3; call; } break; \
-    case 4: if constexpr ((max) >= 4) { constexpr int kRows = 4; call; } break; \
-    case 5: if constexpr ((max) >= 5) { constexpr int kRows = 5; call; } break; \
-    case 6: if constexpr ((max) >= 6) { constexpr int kRows = 6; call; } break; \
-    case 7: if constexpr ((max) >= 7) { constexpr int kRows = 7; call; } break; \
-    default: if constexpr ((max) >= 8) { constexpr int kRows = 8; call; } break; \
+#define EYRIE_FOR_ROWS(max, call) \
+  switch (rows) {                 \
+    case 1: {                     \
+      constexpr int kRows = 1;    \
+      call;                       \
+      break;                      \
+    }                             \
+    case 2: {                     \
+      constexpr int kRows = 2;    \
+      call;                       \
+      break;                      \
+    }                             \
+    case 3:                       \
+      if constexpr ((max) >= 3) { \
+        constexpr int kRows = 3;  \
+        call;                     \
+      }                           \
+      break;                      \
+    case 4:                       \
+      if constexpr ((max) >= 4) { \
+        constexpr int kRows = 4;  \
+        call;                     \
+      }                           \
+      break;                      \
+    case 5:                       \
+      if constexpr ((max) >= 5) { \
+        constexpr int kRows = 5;  \
+        call;                     \
+      }                           \
+      break;                      \
+    case 6:                       \
+      if constexpr ((max) >= 6) { \
+        constexpr int kRows = 6;  \
+        call;                     \
+      }                           \
+      break;                      \
+    case 7:                       \
+      if constexpr ((max) >= 7) { \
+        constexpr int kRows = 7;  \
+        call;                     \
+      }                           \
+      break;                      \
+    default:                      \
+      if constexpr ((max) >= 8) { \
+        constexpr int kRows = 8;  \
+        call;                     \
+      }                           \
+      break;                      \
   }
-#define EYRIE_FOR_TYPES(type, call)                                      \
-  switch (type) {                                                        \
-    case DType::f32: { constexpr DType kType = DType::f32; call; break; } \
-    case DType::f16: { constexpr DType kType = DType::f16; call; break; } \
-    default: { constexpr DType kType = DType::bf16; call; break; }       \
+#define EYRIE_FOR_TYPES(type, call)        \
+  switch (type) {                          \
+    case DType::f32: {                     \
+      constexpr DType kType = DType::f32;  \
+      call;                                \
+      break;                               \
+    }                                      \
+    case DType::f16: {                     \
+      constexpr DType kType = DType::f16;  \
+      call;                                \
+      break;                               \
+    }                                      \
+    default: {                             \
+      constexpr DType kType = DType::bf16; \
+      call;                                \
+      break;                               \
+    }                                      \
   }
 
-__attribute__((noinline)) static void scores_direct_rows(DType type, int rows, const float* q, int64_t ld, const void* const* k,
-                                                         int begin, int end, int64_t D, float* s,
+__attribute__((noinline)) static void scores_direct_rows(DType type, int rows, const float* q, int64_t ld,
+                                                         const void* const* k, int begin, int end, int64_t D, float* s,
                                                          const void* const* ahead, int64_t E) {
-  EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (scores_direct<kType, kRows>(q, ld, k, begin, end, D, s, ahead, E))))
+  EYRIE_FOR_TYPES(type,
+                  EYRIE_FOR_ROWS(kDirectRows, (scores_direct<kType, kRows>(q, ld, k, begin, end, D, s, ahead, E))))
 }
 
 // ahead: as in scores_direct, rows of D channels.
-__attribute__((noinline)) static void values_direct_rows(DType type, int rows, const float* p, const void* const* v, int begin,
-                                                         int end, int64_t E, float* acc, int64_t ld, const void* const* ahead,
-                                                         int64_t D) {
+__attribute__((noinline)) static void values_direct_rows(DType type, int rows, const float* p, const void* const* v,
+                                                         int begin, int end, int64_t E, float* acc, int64_t ld,
+                                                         const void* const* ahead, int64_t D) {
   constexpr int kWide = kDirectRows < 3 ? kDirectRows : 3;
   int64_t e = 0;
   if (rows <= kWide)
     for (; e + 32 <= E; e += 32, ahead = nullptr)
-      EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kWide, (values_direct<kType, kRows, 2, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
+      EYRIE_FOR_TYPES(
+          type,
+          EYRIE_FOR_ROWS(kWide, (values_direct<kType, kRows, 2, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
   for (; e + 16 <= E; e += 16, ahead = nullptr)
-    EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
+    EYRIE_FOR_TYPES(
+        type,
+        EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, false>(p, v, begin, end, e, E, acc, ld, ahead, D))))
   if (e < E)
-    EYRIE_FOR_TYPES(type, EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, true>(p, v, begin, end, e, E, acc, ld, ahead, D))))
+    EYRIE_FOR_TYPES(
+        type,
+        EYRIE_FOR_ROWS(kDirectRows, (values_direct<kType, kRows, 1, true>(p, v, begin, end, e, E, acc, ld, ahead, D))))
 }
 
-__attribute__((noinline)) static void key_tile_of(DType type, const void* const* k, int begin, int end, int64_t D, float* rows,
-                                                  float* tile) {
+__attribute__((noinline)) static void key_tile_of(DType type, const void* const* k, int begin, int end, int64_t D,
+                                                  float* rows, float* tile) {
   EYRIE_FOR_TYPES(type, key_tile<kType>(k, begin, end, D, rows, tile))
 }
 
@@ -256,15 +313,14 @@ __attribute__((noinline)) static void value_tiles_of(DType type, const void* con
   EYRIE_FOR_TYPES(type, value_tiles<kType>(v, begin, end, E, tiles))
 }
 
-__attribute__((noinline)) static void scores_tile_rows(int rows, const float* q, int64_t ld, const float* tile, int64_t steps,
-                                                       float* s) {
+__attribute__((noinline)) static void scores_tile_rows(int rows, const float* q, int64_t ld, const float* tile,
+                                                       int64_t steps, float* s) {
   EYRIE_FOR_ROWS(kTileRows, (scores_tile<kRows>(q, ld, tile, steps, s)))
 }
 
 __attribute__((noinline)) static void values_tile_rows(int rows, const float* p, const float* tile, int begin, int end,
-                                                       float* acc, int64_t ld) {
-  EYRIE_FOR_ROWS(kTileRows, (values_tile<kRows>(p, tile, begin, end, acc, ld)))
-}
+                                                       float* acc, int64_t ld){
+    EYRIE_FOR_ROWS(kTileRows, (values_tile<kRows>(p, tile, begin, end, acc, ld)))}
 #undef EYRIE_FOR_ROWS
 #undef EYRIE_FOR_TYPES
 

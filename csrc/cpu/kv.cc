@@ -10,7 +10,8 @@ EYRIE_INLINE char* row_at(const Tensor& pages, int64_t slot, int64_t head) {
 }
 
 EYRIE_INLINE void copy_row(const Tensor& pages, int64_t from, int64_t to, int64_t head) {
-  memcpy(row_at(pages, to, head), row_at(pages, from, head), size_t(pages.shape[3] * dtype_info(pages.dtype).block_bytes));
+  memcpy(row_at(pages, to, head), row_at(pages, from, head),
+         size_t(pages.shape[3] * dtype_info(pages.dtype).block_bytes));
 }
 
 }  // namespace

@@ -23,10 +23,25 @@ EYRIE_INLINE float sum_of_squares_row(const float* x, int64_t D) {
     s2 = v_fma(c, c, s2);
     s3 = v_fma(d, d, s3);
   }
-  if (i < D) { const V16 a = load_row_block(x, i, D); s0 = v_fma(a, a, s0); i += 16; }
-  if (i < D) { const V16 a = load_row_block(x, i, D); s1 = v_fma(a, a, s1); i += 16; }
-  if (i < D) { const V16 a = load_row_block(x, i, D); s2 = v_fma(a, a, s2); i += 16; }
-  if (i < D) { const V16 a = load_row_block(x, i, D); s3 = v_fma(a, a, s3); }
+  if (i < D) {
+    const V16 a = load_row_block(x, i, D);
+    s0 = v_fma(a, a, s0);
+    i += 16;
+  }
+  if (i < D) {
+    const V16 a = load_row_block(x, i, D);
+    s1 = v_fma(a, a, s1);
+    i += 16;
+  }
+  if (i < D) {
+    const V16 a = load_row_block(x, i, D);
+    s2 = v_fma(a, a, s2);
+    i += 16;
+  }
+  if (i < D) {
+    const V16 a = load_row_block(x, i, D);
+    s3 = v_fma(a, a, s3);
+  }
   return v_reduce_add(v_add(v_add(s0, s1), v_add(s2, s3)));
 }
 

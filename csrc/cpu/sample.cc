@@ -62,17 +62,6 @@ RowOptions row_options(const SampleArgs& a, int64_t r) {
   return o;
 }
 
-constexpr float kMost = 3.402823466e38f;
-
-// NaN to -inf, +inf to the largest float: then differences are numbers.
-EYRIE_INLINE V16 clean(V16 x) { return v_min(v_set1(kMost), v_max(x, v_set1(-__builtin_inff()))); }
-
-EYRIE_INLINE V16 load_logits(const float* x, int64_t n) {  // behind the end: -inf
-  if (n >= 16) return clean(v_load(x));
-  if (n <= 0) return v_set1(-__builtin_inff());
-  return v_select_bits((1u << n) - 1, clean(v_load_n(x, int(n))), v_set1(-__builtin_inff()));
-}
-
 // vLLM's: repetition counts the prompt and the output, the others the output.
 EYRIE_INLINE V16 penalise(const RowOptions& o, V16 y, V16 count) {
   const V16 top = v_set1(32768.0f), rep = v_set1(o.repetition);
@@ -103,8 +92,8 @@ __attribute__((noinline)) void raw_slice(const float* x, int64_t n, float* maxim
 }
 
 // z of one slice (padded with -inf to blocks) and its block maxima.
-__attribute__((noinline)) void adjust_slice(const SampleArgs& a, const RowOptions& o, int64_t begin, int64_t n, float* z, float* maxima,
-                                            SliceStats* s) {
+__attribute__((noinline)) void adjust_slice(const SampleArgs& a, const RowOptions& o, int64_t begin, int64_t n,
+                                            float* z, float* maxima, SliceStats* s) {
   const float* x = o.x + begin;
   const bool staged = o.counts || o.bias_begin < o.bias_end;
   if (staged) {
@@ -146,7 +135,8 @@ __attribute__((noinline)) void adjust_slice(const SampleArgs& a, const RowOption
 }
 
 // The best token of a slice: by z (greedy) or by z + noise.
-__attribute__((noinline)) Best draw_slice(const RowOptions& o, int64_t begin, int64_t n, const float* z, const float* maxima, Cut cut) {
+__attribute__((noinline)) Best draw_slice(const RowOptions& o, int64_t begin, int64_t n, const float* z,
+                                          const float* maxima, Cut cut) {
   Best best{-__builtin_inff(), -1};
   const int64_t blocks = div_up(n, kBlock64), block0 = begin / kBlock64;
   int64_t top = 0;
@@ -198,9 +188,11 @@ EYRIE_INLINE bool needs_weight(const SampleArgs& a, const RowOptions& o) {
   return o.filtered && o.top_p < 1 && o.top_k == a.V;
 }
 
+EYRIE_INLINE uint64_t nucleus(const RowOptions& o, uint64_t total) { return uint64_t(double(o.top_p) * double(total)); }
+
 // Where the filters cut: min-p, then top-k, then top-p over what is left. total: the weight of what min-p leaves.
-__attribute__((noinline)) Cut find_cut(const SampleArgs& a, const RowOptions& o, const float* z, const float* maxima, float top,
-                                       uint64_t total, uint64_t* words, uint64_t* more) {
+__attribute__((noinline)) Cut find_cut(const SampleArgs& a, const RowOptions& o, const float* z, const float* maxima,
+                                       float top, uint64_t total, uint64_t* words, uint64_t* more) {
   const float floor = min_p_floor(o, top);
   if (o.top_k == a.V && o.top_p >= 1) return {floor, 0x7fffffff};
   const int64_t blocks = div_up(a.V, kBlock64);
@@ -213,35 +205,24 @@ __attribute__((noinline)) Cut find_cut(const SampleArgs& a, const RowOptions& o,
   least = least > floor ? least : floor;
   if (least == -__builtin_inff()) least = -kMost;
   int64_t n = gather_above(z, a.V, maxima, least, words);
-  const uint64_t* sorted = radix_sort(words, more, n);
-  if (n > o.top_k) n = o.top_k;
   if (n == 0) return {-kMost, 0x7fffffff};
-  int64_t kept = n;
-  if (o.top_p < 1) {
-    uint64_t w[16];
-    if (o.top_k < a.V) {
+  uint64_t last;
+  if (o.top_k == a.V) {
+    last = last_to_weight(words, more, n, top, nucleus(o, total));
+  } else {
+    const uint64_t* sorted = radix_sort(words, more, n);
+    n = n < o.top_k ? n : o.top_k;
+    if (o.top_p < 1) {
+      uint64_t w[16];
       total = 0;
       for (int64_t i = 0; i < n; i += 16) {
-        float v[16];
-        for (int k = 0; k < 16; k++) v[k] = i + k < n ? unpack_value(sorted[i + k]) : -__builtin_inff();
-        weights16(v_load(v), top, w);
+        weights16(sorted + i, n - i, top, w);
         for (int k = 0; k < 16; k++) total += w[k];
       }
+      n = count_to_weight(sorted, n, top, nucleus(o, total));
     }
-    const uint64_t need = uint64_t(double(o.top_p) * double(total));
-    uint64_t sum = 0;
-    kept = 0;
-    for (int64_t i = 0; i < n && (kept == 0 || sum < need); i += 16) {
-      float v[16];
-      for (int k = 0; k < 16; k++) v[k] = i + k < n ? unpack_value(sorted[i + k]) : -__builtin_inff();
-      weights16(v_load(v), top, w);
-      for (int k = 0; k < 16 && i + k < n && (kept == 0 || sum < need); k++) {
-        sum += w[k];
-        kept = i + k + 1;
-      }
-    }
+    last = sorted[n - 1];
   }
-  const uint64_t last = sorted[kept - 1];
   return {unpack_value(last), unpack_index(last)};
 }
 
@@ -260,19 +241,21 @@ EYRIE_INLINE float log_sum(const SliceStats* s, int64_t slices) {
 
 struct Scratch {
   int64_t slices, blocks, width;  // of a row; width: V padded to slices
-  SliceStats* stats;              // [kRowGroup][slices]
-  float *z, *maxima, *raw_maxima; // [kRowGroup][width], [kRowGroup][blocks] twice
-  Cut* cuts;                      // [kRowGroup]
-  uint64_t *words, *more;         // of this worker: [V + 64]
+  SliceStats* stats;  // [kRowGroup][slices]
+  float *z, *maxima, *raw_maxima;  // [kRowGroup][width], [kRowGroup][blocks] twice
+  Cut* cuts;  // [kRowGroup]
+  uint64_t *words, *more;  // of this worker: [V + 64]
 };
 
 EYRIE_INLINE float row_top(const Scratch& x, int64_t i) {
   float top = -__builtin_inff();
-  for (int64_t s = 0; s < x.slices; s++) top = x.stats[i * x.slices + s].z_max > top ? x.stats[i * x.slices + s].z_max : top;
+  for (int64_t s = 0; s < x.slices; s++)
+    top = x.stats[i * x.slices + s].z_max > top ? x.stats[i * x.slices + s].z_max : top;
   return top;
 }
 
-__attribute__((noinline)) void finish_row(const SampleArgs& a, const RowOptions& o, const Scratch& x, int64_t i, int64_t r) {
+__attribute__((noinline)) void finish_row(const SampleArgs& a, const RowOptions& o, const Scratch& x, int64_t i,
+                                          int64_t r) {
   const SliceStats* s = x.stats + i * x.slices;
   Best best{-__builtin_inff(), -1};
   for (int64_t k = 0; k < x.slices; k++)
@@ -327,7 +310,8 @@ void sample_group(const SampleArgs& a, const Scratch& x, int64_t r0, int64_t row
       uint64_t total = 0;
       if (needs_weight(a, options[i]))
         for (int64_t s = 0; s < x.slices; s++) total += x.stats[i * x.slices + s].weight;
-      x.cuts[i] = find_cut(a, options[i], x.z + i * x.width, x.maxima + i * x.blocks, row_top(x, i), total, x.words, x.more);
+      x.cuts[i] =
+          find_cut(a, options[i], x.z + i * x.width, x.maxima + i * x.blocks, row_top(x, i), total, x.words, x.more);
     }
     team.barrier();
     for (int64_t k = slices.begin; k < slices.end; k++) {

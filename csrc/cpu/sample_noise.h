@@ -42,10 +42,11 @@ EYRIE_INLINE V16 gumbel(I16 w) {
   const V16 h = v_mul(v_add(v_from_int(i_min(w, i_xor(w, i_set1(~0u)))), v_set1(0.5f)), v_set1(0x1p-32f));
   V16 e;
   const V16 f = v_sub(v_split(h, &e), v_set1(1.0f));  // u > 1/2: log h
-  const V16 split = v_set1(0.29289f);                 // u < 1/2: log(1 - h), from here on as log(2 - 2h) - log 2
+  const V16 split = v_set1(0.29289f);  // u < 1/2: log(1 - h), from here on as log(2 - 2h) - log 2
   const V16 f_low = v_select_lt(h, split, v_sub(v_zero(), h), v_fma(v_set1(-2.0f), h, v_set1(1.0f)));
   const V16 e_low = v_select_lt(h, split, v_zero(), v_set1(-1.0f));
-  const V16 log1mu = v_log_split(v_select_lt(signed_word, v_zero(), f, f_low), v_select_lt(signed_word, v_zero(), e, e_low));
+  const V16 log1mu =
+      v_log_split(v_select_lt(signed_word, v_zero(), f, f_low), v_select_lt(signed_word, v_zero(), e, e_low));
   return v_sub(v_zero(), v_log(v_sub(v_zero(), log1mu)));
 }
 

@@ -39,7 +39,12 @@ EYRIE_INLINE V16 v_load_u16(const uint16_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)))};
 }
 // Lane i: bit i of bits ? x : y
-EYRIE_INLINE V16 v_select_bits(uint32_t bits, V16 x, V16 y) { return {_mm512_mask_blend_ps(__mmask16(bits), y.v, x.v)}; }
+EYRIE_INLINE V16 v_select_bits(uint32_t bits, V16 x, V16 y) {
+  return {_mm512_mask_blend_ps(__mmask16(bits), y.v, x.v)};
+}
+EYRIE_INLINE uint32_t v_bits_lt(V16 a, V16 b) {
+  return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ);
+}  // bit i: a[i] < b[i]
 EYRIE_INLINE V16 v_split(V16 x, V16* exponent) {
   const __m512i root = _mm512_set1_epi32(0x3f3504f3), i = _mm512_sub_epi32(_mm512_castps_si512(x.v), root);
   exponent->v = _mm512_cvtepi32_ps(_mm512_srai_epi32(i, 23));
@@ -61,8 +66,10 @@ EYRIE_INLINE void i_store(uint32_t* p, I16 a) {
 }
 EYRIE_INLINE I16 i_add(I16 a, I16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 EYRIE_INLINE I16 i_xor(I16 a, I16 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
-EYRIE_INLINE I16 i_min(I16 a, I16 b) { return {_mm256_min_epu32(a.lo, b.lo), _mm256_min_epu32(a.hi, b.hi)}; }  // unsigned
-EYRIE_INLINE bool i_any_below(I16 a, uint32_t limit) {                                                          // unsigned
+EYRIE_INLINE I16 i_min(I16 a, I16 b) {
+  return {_mm256_min_epu32(a.lo, b.lo), _mm256_min_epu32(a.hi, b.hi)};
+}  // unsigned
+EYRIE_INLINE bool i_any_below(I16 a, uint32_t limit) {  // unsigned
   const __m256i least = _mm256_min_epu32(a.lo, a.hi);
   return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(least, _mm256_set1_epi32(int(limit))), least)) != -1;
 }
@@ -88,7 +95,7 @@ EYRIE_INLINE void i_transpose4(I16* w) {
   ymm_transpose4(&w[0].lo, &w[1].lo, &w[2].lo, &w[3].lo);
   ymm_transpose4(&w[0].hi, &w[1].hi, &w[2].hi, &w[3].hi);
 }
-EYRIE_INLINE V16 v_from_int(I16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }      // signed
+EYRIE_INLINE V16 v_from_int(I16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }  // signed
 EYRIE_INLINE I16 i_truncate(V16 a) { return {_mm256_cvttps_epi32(a.lo), _mm256_cvttps_epi32(a.hi)}; }  // signed
 EYRIE_INLINE V16 v_load_u16(const uint16_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p))),
@@ -101,6 +108,10 @@ EYRIE_INLINE __m256 ymm_bit_mask(uint32_t bits) {
 // Lane i: bit i of bits ? x : y
 EYRIE_INLINE V16 v_select_bits(uint32_t bits, V16 x, V16 y) {
   return {_mm256_blendv_ps(y.lo, x.lo, ymm_bit_mask(bits)), _mm256_blendv_ps(y.hi, x.hi, ymm_bit_mask(bits >> 8))};
+}
+EYRIE_INLINE uint32_t v_bits_lt(V16 a, V16 b) {  // bit i: a[i] < b[i]
+  return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ))) |
+         uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))) << 8;
 }
 EYRIE_INLINE __m256 ymm_split(__m256 x, __m256* exponent) {
   const __m256i root = _mm256_set1_epi32(0x3f3504f3), i = _mm256_sub_epi32(_mm256_castps_si256(x), root);
@@ -116,9 +127,9 @@ EYRIE_INLINE V16 v_split(V16 x, V16* exponent) {
 struct I16 {
   uint32_t v[16];
 };
-#define EYRIE_LANES(expr)                         \
-  I16 r;                                          \
-  for (int i = 0; i < 16; i++) r.v[i] = (expr);   \
+#define EYRIE_LANES(expr)                       \
+  I16 r;                                        \
+  for (int i = 0; i < 16; i++) r.v[i] = (expr); \
   return r
 EYRIE_INLINE I16 i_set1(uint32_t x) { EYRIE_LANES(x); }
 EYRIE_INLINE I16 i_load(const uint32_t* p) { EYRIE_LANES(p[i]); }
@@ -163,6 +174,11 @@ EYRIE_INLINE V16 v_select_bits(uint32_t bits, V16 x, V16 y) {
   V16 r;
   for (int i = 0; i < 16; i++) r.v[i] = bits >> i & 1 ? x.v[i] : y.v[i];
   return r;
+}
+EYRIE_INLINE uint32_t v_bits_lt(V16 a, V16 b) {  // bit i: a[i] < b[i]
+  uint32_t bits = 0;
+  for (int i = 0; i < 16; i++) bits |= uint32_t(a.v[i] < b.v[i]) << i;
+  return bits;
 }
 EYRIE_INLINE V16 v_split(V16 x, V16* exponent) {
   V16 m;

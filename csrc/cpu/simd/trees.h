@@ -20,7 +20,8 @@ EYRIE_INLINE __m256 ymm_finish_sums(const float* p) {
   __m256 s4[4];  // rows t and t + 4
 #pragma GCC unroll 4
   for (int t = 0; t < 4; t++) {
-    const __m256 low = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 8 * t)), _mm_loadu_ps(p + 8 * t + 32), 1);
+    const __m256 low =
+        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 8 * t)), _mm_loadu_ps(p + 8 * t + 32), 1);
     const __m256 high =
         _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p + 8 * t + 4)), _mm_loadu_ps(p + 8 * t + 36), 1);
     s4[t] = _mm256_add_ps(low, high);
