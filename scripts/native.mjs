@@ -1,6 +1,6 @@
 // Builds the addon of a checkout into build/Release/eyrie.node, through cmake-js. With and without CUDA are separate build
 // folders, so that changing sides costs one link. `node scripts/native.mjs [--cuda]`; EYRIE_CUDA_ARCHS=80-real shortens --cuda.
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { cached, fail, root, runBin, say, which } from './util.mjs';
@@ -43,7 +43,10 @@ export function buildNative({ cuda, archs }) {
   for (const [key, value] of Object.entries(wanted)) options.push(`--CD${key}=${value}`);
   if (generated && Object.entries(wanted).some(([key, value]) => cached(folder, key) !== value))
     runBin('cmake-js', 'bin/cmake-js', ['configure', ...options]);
-  if (existsSync(origin) && readFileSync(origin, 'utf8') !== name) rmSync(addon, { force: true });
+  // Linked last, so the addon of the other side stays usable until then.
+  const exports = join(folder, 'exports.map');
+  if (existsSync(exports) && existsSync(origin) && readFileSync(origin, 'utf8') !== name)
+    utimesSync(exports, new Date(), new Date());
   runBin('cmake-js', 'bin/cmake-js', ['build', ...options]);
   mkdirSync(join(root, 'build/Release'), { recursive: true });
   writeFileSync(origin, name);

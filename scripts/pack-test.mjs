@@ -42,7 +42,8 @@ process.on('exit', () => rmSync(work, { recursive: true, force: true }));
 
 // ---- pack ----
 run('npm', ['run', 'prebuild'], { env: { EYRIE_CUDA: 'OFF', ...process.env } });
-run('npm', ['pack', '--pack-destination', work]);
+// Without the wish for CUDA: packing brings the checkout up to date as it is, and does not build another side of it.
+run('npm', ['pack', '--pack-destination', work], { env: { ...process.env, EYRIE_CUDA: '' } });
 const tarball = join(
   work,
   readdirSync(work).find((name) => name.endsWith('.tgz')),
