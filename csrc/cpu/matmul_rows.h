@@ -9,11 +9,7 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-#if EYRIE_LEVEL_AVX512
-constexpr int kGroup = 6;
-#else
 constexpr int kGroup = 4;
-#endif
 
 struct Activations {
   int64_t rows, groups, blocks;

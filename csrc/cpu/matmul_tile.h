@@ -32,7 +32,7 @@ constexpr int kAhead = 2048;  // bytes between the weights in use and those fetc
 // chains fill the pipeline with registers to spare; larger tiles spill) or two (AVX-512: a broadcast serves two zmm).
 #if EYRIE_LEVEL_AVX512
 constexpr bool kPairs = true;
-constexpr int kTogether = 12;  // rows x panels up to which e and o run together; one after the other above
+constexpr int kTogether = 8;  // rows x panels up to which e and o run together; one after the other above
 #else
 constexpr bool kPairs = false;
 constexpr int kTogether = 3;
@@ -158,8 +158,8 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
 template <class W>
 static Tile tile_of(int R, int P) {
 #if EYRIE_LEVEL_AVX512
-  constexpr Tile one[] = {tile<W, 1, 1>, tile<W, 2, 1>, tile<W, 3, 1>, tile<W, 4, 1>, tile<W, 5, 1>, tile<W, 6, 1>};
-  constexpr Tile two[] = {tile<W, 1, 2>, tile<W, 2, 2>, tile<W, 3, 2>, tile<W, 4, 2>, tile<W, 5, 2>, tile<W, 6, 2>};
+  constexpr Tile one[] = {tile<W, 1, 1>, tile<W, 2, 1>, tile<W, 3, 1>, tile<W, 4, 1>};
+  constexpr Tile two[] = {tile<W, 1, 2>, tile<W, 2, 2>, tile<W, 3, 2>, tile<W, 4, 2>};
 #else
   constexpr Tile one[] = {tile<W, 1, 1>, tile<W, 2, 1>, tile<W, 3, 1>, tile<W, 4, 1>};
   constexpr Tile two[] = {tile<W, 1, 2>};
@@ -172,28 +172,30 @@ EYRIE_INLINE int panels_of_tile(int R) { return kPairs || R == 1 ? 2 : 1; }
 #else
 
 // Without fused multiply-add nothing is gained by a tile in registers: each block becomes floats, then plain loops.
-EYRIE_INLINE void chain(const float* x, const float* w, float* sum) {  // w: every second row of [32][16]
-  for (int n = 0; n < kPanel; n++) sum[n] = 0.0f;
-  for (int k = 0; k < kBlock / 2; k++)
-    for (int n = 0; n < kPanel; n++) sum[n] += x[k] * w[2 * k * kPanel + n];
+EYRIE_INLINE V16 chain(const float* x, const float* w) {  // w: every second row of [32][16]
+  V16 sum = v_zero();
+#pragma GCC unroll 1
+  for (int k = 0; k < kBlock / 2; k++) sum = v_fma(v_set1(x[k]), v_load(w + 2 * k * kPanel), sum);
+  return sum;
 }
 
 template <class W>
-static void tile(const Source& s, int64_t blocks, const float* x, const float* sums, float* acc, int R) {
+__attribute__((noinline)) static void tile(const Source& s, int64_t blocks, const float* x, const float* sums,
+                                           float* acc, int R) {
   for (int64_t b = 0; b < blocks; b++) {
-    float w[kBlock * kPanel], e[kPanel], o[kPanel], d[kPanel], m[kPanel];
+    float w[kBlock * kPanel];
     unpack_block<W>(s.values[0] + b * 4 * W::kSlice, w);
-    if (W::kFold != Fold::none) v_store(d, v_load_f16(s.scales[0] + b * kPanel));
-    if (W::kFold == Fold::scale_min) v_store(m, v_load_f16(s.mins[0] + b * kPanel));
-    if (W::kFold == Fold::scale_min8)
-      for (int n = 0; n < kPanel; n++) m[n] = -8.0f * d[n];
+    V16 d = v_zero(), m = d;
+    if (W::kFold != Fold::none) d = v_load_f16(s.scales[0] + b * kPanel);
+    if (W::kFold == Fold::scale_min) m = v_load_f16(s.mins[0] + b * kPanel);
+    if (W::kFold == Fold::scale_min8) m = v_mul(v_set1(-8.0f), d);
+#pragma GCC unroll 1
     for (int r = 0; r < R; r++) {
-      chain(x + (b * R + r) * kBlock, w, e);
-      chain(x + (b * R + r) * kBlock + 16, w + kPanel, o);
-      float* a = acc + r * kPanel;
-      for (int n = 0; n < kPanel; n++) a[n] += W::kFold == Fold::none ? e[n] + o[n] : d[n] * (e[n] + o[n]);
-      if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8)
-        for (int n = 0; n < kPanel; n++) a[n] += m[n] * sums[b * R + r];
+      const V16 dot = v_add(chain(x + (b * R + r) * kBlock, w), chain(x + (b * R + r) * kBlock + 16, w + kPanel));
+      V16 a = v_load(acc + r * kPanel);
+      a = W::kFold == Fold::none ? v_add(a, dot) : v_fma(d, dot, a);
+      if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8) a = v_fma(m, v_set1(sums[b * R + r]), a);
+      v_store(acc + r * kPanel, a);
     }
   }
 }

@@ -19,11 +19,9 @@ EYRIE_INLINE V16 masked_dwords(const uint8_t* p, uint32_t mask) {
   return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i*)p), m)),
           _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i*)(p + 32)), m))};
 #else
-  uint32_t u[16];
-  memcpy(u, p, 64);
-  V16 r;
-  for (int i = 0; i < 16; i++) r.v[i] = float(int32_t(u[i] & mask));
-  return r;
+  IntLanes u;
+  memcpy(&u, p, 64);
+  return {__builtin_convertvector(u & int32_t(mask), Lanes)};
 #endif
 }
 
@@ -35,11 +33,9 @@ EYRIE_INLINE V16 top_nibbles(const uint8_t* p) {
   return {_mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_loadu_si256((const __m256i*)p), 28)),
           _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_loadu_si256((const __m256i*)(p + 32)), 28))};
 #else
-  uint32_t u[16];
-  memcpy(u, p, 64);
-  V16 r;
-  for (int i = 0; i < 16; i++) r.v[i] = float(int32_t(u[i] >> 28));
-  return r;
+  IntLanes u;
+  memcpy(&u, p, 64);
+  return {__builtin_convertvector((u >> 28) & 15, Lanes)};
 #endif
 }
 
@@ -56,11 +52,9 @@ EYRIE_INLINE V16 bf16_of_pairs(const uint8_t* p) {
   const __m256i m = _mm256_set1_epi32(int(0xffff0000));
   return {_mm256_castsi256_ps(_mm256_and_si256(a, m)), _mm256_castsi256_ps(_mm256_and_si256(b, m))};
 #else
-  uint32_t u[16];
-  memcpy(u, p, 64);
-  V16 r;
-  for (int i = 0; i < 16; i++) r.v[i] = bits_to_float(high ? u[i] & 0xffff0000 : u[i] << 16);
-  return r;
+  IntLanes u;
+  memcpy(&u, p, 64);
+  return {(Lanes)(high ? u & int32_t(0xffff0000) : u << 16)};
 #endif
 }
 

@@ -1,6 +1,10 @@
 // Level `avx512`: 16 lanes in one zmm register; AVX-512 F, BW, DQ, VL.
 #pragma once
+#ifdef EYRIE_EMULATE_AVX512
+#include "cpu/simd/avx512_emulated.h"
+#else
 #include <immintrin.h>
+#endif
 
 #include "cpu/simd/scalar.h"
 
