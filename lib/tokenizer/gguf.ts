@@ -15,7 +15,9 @@ export interface GgufLike {
   boolean(key: string): boolean;
   /** An array of numbers. */
   numbers(key: string): ArrayLike<number>;
-  /** An array of strings, each as its bytes: a decoder on the way may drop a BOM, which is a token of Llama 2. */
+  /** An array of strings, exactly (a BOM is a token of Llama 2); throws where one is not UTF-8. */
+  strings(key: string): string[];
+  /** An array of strings, each as its bytes. */
   bytesArray(key: string): Uint8Array[];
 }
 
@@ -47,6 +49,16 @@ function read<G extends Getter>(meta: GgufLike, getter: G, key: string): ReturnT
   return meta.has(key) ? (meta[getter](key) as ReturnType<GgufLike[G]>) : undefined;
 }
 
+/** An array of strings. A view of bytes for each of 100,000 costs 20 MB, so that is the way only where one is not UTF-8. */
+function readTexts(meta: GgufLike, key: string): string[] | undefined {
+  if (!meta.has(key)) return undefined;
+  try {
+    return meta.strings(key);
+  } catch {
+    return texts(meta.bytesArray(key));
+  }
+}
+
 /** Builds a tokenizer.json from the metadata of a GGUF file. */
 export function sourceFromGguf(meta: GgufLike): TokenizerSource {
   const model = read(meta, 'string', 'tokenizer.ggml.model');
@@ -67,11 +79,11 @@ interface Vocabulary {
 }
 
 function readVocabulary(meta: GgufLike): Vocabulary {
-  const rows = read(meta, 'bytesArray', 'tokenizer.ggml.tokens');
+  const rows = readTexts(meta, 'tokenizer.ggml.tokens');
   if (!rows || rows.length === 0) throw missing('tokenizer.ggml.tokens');
   const seen = new Set<string>();
   // Padding rows may be empty or repeated; under names of their own they keep their ids and match no text.
-  const tokens = texts(rows).map((text, id) => {
+  const tokens = rows.map((text, id) => {
     let token = text;
     if (token === '' || seen.has(token)) token = `[EMPTY_${id}]`;
     seen.add(token);
@@ -97,9 +109,9 @@ function byteLevelSource(meta: GgufLike, vocabulary: Vocabulary): TokenizerSourc
         'Give the tokenizer.json of the model beside the GGUF file.',
     );
   }
-  const merges = read(meta, 'bytesArray', 'tokenizer.ggml.merges');
+  const merges = readTexts(meta, 'tokenizer.ggml.merges');
   if (!merges) throw missing('tokenizer.ggml.merges');
-  const model = bpeModelText(vocabulary.tokens, texts(merges), {
+  const model = bpeModelText(vocabulary.tokens, merges, {
     ignoreMerges: pre.ignoreMerges ?? false,
   });
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };

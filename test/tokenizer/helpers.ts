@@ -43,6 +43,7 @@ export function fakeGguf(values: Record<string, unknown>): GgufLike {
     number: value,
     boolean: value,
     numbers: value,
+    strings: (key) => values[key] as string[],
     bytesArray: (key) => (values[key] as string[]).map((text) => new TextEncoder().encode(text)),
   };
 }
