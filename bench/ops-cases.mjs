@@ -5,6 +5,7 @@ import {
   act,
   add,
   cast,
+  clamp,
   embed,
   fusedGlu,
   fusedQkv,
@@ -156,6 +157,10 @@ function rowwise(m, quick) {
     of('add', (s) => {
       const [x, y, out] = [s.f32(t, c), s.f32(t, c), s.f32(t, c)];
       return { what: `[${t},${c}]`, calls: [() => add({ x, y, out })], warm: 3 * t * c * f };
+    }),
+    of('clamp', (s) => {
+      const [x, out] = [s.f32(t, c), s.f32(t, c)];
+      return { what: `[${t},${c}]`, calls: [() => clamp({ x, low: -8, high: 8, out })], warm: 2 * t * c * f };
     }),
     of('take_rows', (s) => {
       const [x, rows, out] = [s.f32(t, c), s.range(t), s.f32(t, c)];

@@ -115,6 +115,24 @@ EYRIE_INLINE AddArgs add_args(const Call& c) {
   return a;
 }
 
+// x:f[T,D] low:f32 high:f32 -> out:f[T,D]
+struct ClampArgs {
+  const Tensor *x, *out;  // null: absent
+  float low;
+  float high;
+  int64_t T, D;
+};
+EYRIE_INLINE ClampArgs clamp_args(const Call& c) {
+  ClampArgs a;
+  a.x = &c.tensor[0];
+  a.low = (float)c.scalar[1];
+  a.high = (float)c.scalar[2];
+  a.out = &c.tensor[3];
+  a.T = c.size[0];
+  a.D = c.size[1];
+  return a;
+}
+
 // x:f~[T,K] w:w[N,K] bias:f32[N]? residual:f[T,N]? activations:i32 -> out:f~[T,N]
 struct LinearArgs {
   const Tensor *x, *w, *bias, *residual, *out;  // null: absent

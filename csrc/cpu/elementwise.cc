@@ -72,6 +72,18 @@ void add(const Call& call, Team& team) {
   }
 }
 
+void clamp(const Call& call, Team& team) {
+  const auto a = clamp_args(call);
+  const Range range = team_range(team, a.T * a.D, 16);
+  const float* x = (const float*)a.x->data;
+  float* out = (float*)a.out->data;
+  const V16 low = v_set1(a.low), high = v_set1(a.high);
+  for (int64_t i = range.begin; i < range.end; i += 16) {
+    const int64_t n = range.end - i;
+    store(out + i, v_min(v_max(load(x + i, n), low), high), n);
+  }
+}
+
 void cast(const Call& call, Team& team) {
   const auto a = cast_args(call);
   const Range range = team_range(team, a.L, 16);

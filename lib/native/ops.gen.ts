@@ -46,6 +46,12 @@ export interface NativeOps {
    */
   add(stream: number, x: Handle, y: Handle, alpha: number, out: Handle): void;
   /**
+   * out = min(max(x, low), high), element by element (queries, keys and values of OLMo and DBRX). NaN becomes low.
+   *
+   * `x:f[T,D] low:f32 high:f32 -> out:f[T,D]`
+   */
+  clamp(stream: number, x: Handle, low: number, high: number, out: Handle): void;
+  /**
    * out = x · wᵀ (+ bias) (+ residual). activations: 0 rounds x to bf16 (design: exact integers in bf16, fp32 fold),
    * 1 keeps f32. `out` may be `residual`.
    *
@@ -150,6 +156,7 @@ export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
   { name: 'take_rows', signature: 'x:f~[T,D] rows:i32[R] -> out:f[R,D]' },
   { name: 'norm', signature: 'x:f~[T,G,D] weight:f32[W,D]? bias:f32[V,D]? eps:f32 kind:i32 rounding:i32 -> out:f~[T,G,D]' },
   { name: 'add', signature: 'x:f[T,D] y:f[T,D] alpha:f32 -> out:f[T,D]' },
+  { name: 'clamp', signature: 'x:f[T,D] low:f32 high:f32 -> out:f[T,D]' },
   { name: 'linear', signature: 'x:f~[T,K] w:w[N,K] bias:f32[N]? residual:f[T,N]? activations:i32 -> out:f~[T,N]' },
   { name: 'rope', signature: 'x:f~[T,H,D]! table:f32[P,R] rows:i32[T] offset:i32 interleaved:i32' },
   { name: 'kv_write', signature: 'k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!' },

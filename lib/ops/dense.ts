@@ -39,6 +39,13 @@ export function add(a: { x: Tensor; y: Tensor; alpha?: number; out?: Maybe<Tenso
   );
 }
 
+/** min(max(x, low), high) for x[T,D]. */
+export function clamp(a: { x: Tensor; low: number; high: number; out?: Maybe<Tensor> }): Tensor {
+  return output(a.x.stream, a.out, a.x.shape, 'f32', (out) =>
+    table().clamp(a.x.stream.id, a.x.handle, a.low, a.high, out.handle),
+  );
+}
+
 /** x[T,K] · w[N,K]ᵀ (+ bias[N]) (+ residual[T,N]): [T,N]. */
 export function linear(a: {
   x: Tensor;

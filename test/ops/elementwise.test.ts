@@ -4,6 +4,7 @@ import {
   act,
   add,
   cast,
+  clamp,
   type DType,
   glu,
   logits,
@@ -141,6 +142,23 @@ describeLevels('elementwise', (stream) => {
         1e-7,
         'add in place',
       );
+    }
+  });
+
+  it('clamp', async () => {
+    for (const [t, d] of [
+      [3, 50],
+      [1, 1],
+      [0, 7],
+    ] as const) {
+      const values = new Random(9).normal(t * d, 3);
+      if (t === 3) values.set([Number.NaN, Infinity, -Infinity, 1.5, -0.25]);
+      using x = Tensor.from(stream(), 'f32', [t, d], values);
+      const out = guarded(stream(), 'f32', [t, d]);
+      clamp({ x, low: -0.25, high: 1.5, out: out.tensor });
+      const want = values.map((v) => (Number.isNaN(v) ? -0.25 : Math.min(Math.max(v, -0.25), 1.5)));
+      expect(await out.read()).toEqual(want);
+      out.dispose();
     }
   });
 
