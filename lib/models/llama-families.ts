@@ -19,6 +19,15 @@ export const mistral: ModelFamily = {
   ggufDialect: { family: 'mistral', permuted: true },
 };
 
+/** Ministral 8B: Mistral whose `layer_types` say which layers slide; its GGUF says "llama". */
+export const ministral: ModelFamily = {
+  name: 'ministral',
+  architectures: ['MinistralForCausalLM'],
+  gguf: [],
+  hf: { family: 'ministral', slides: (f) => f.number('sliding_window', 0) > 0 },
+  ggufDialect: { family: 'ministral', permuted: true },
+};
+
 /** Qwen2 and Qwen2.5: biases on q, k, v. Layers from `max_window_layers` on slide where `use_sliding_window` says so. */
 export const qwen2: ModelFamily = {
   name: 'qwen2',

@@ -1,7 +1,7 @@
 import { EyrieError } from '../errors.ts';
 import type { GgufDialect } from './gguf-config.ts';
 import type { HfDialect } from './hf-config.ts';
-import { llama, mistral, qwen2, qwen3, smollm3 } from './llama-families.ts';
+import { llama, ministral, mistral, qwen2, qwen3, smollm3 } from './llama-families.ts';
 
 /** A family: the names it goes by in files, and how its configuration is read. All run in the Llama module. */
 export interface ModelFamily {
@@ -15,7 +15,7 @@ export interface ModelFamily {
 }
 
 /** Every family that can be loaded: one row each. */
-export const FAMILIES: readonly ModelFamily[] = [llama, mistral, qwen2, qwen3, smollm3];
+export const FAMILIES: readonly ModelFamily[] = [llama, mistral, ministral, qwen2, qwen3, smollm3];
 
 function list(names: readonly string[]): string {
   return [...names].sort().join(', ');

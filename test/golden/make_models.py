@@ -43,6 +43,7 @@ STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
+    "ministral": "MinistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
@@ -177,6 +178,23 @@ def variants():
                 "mistral", 10000.0, storage="bfloat16", sliding_window=WINDOW, head_dim=32, tie_word_embeddings=False
             ),
             matters=[{"sliding_window": None}, {"sliding_window": WINDOW + 1}, {"sliding_window": WINDOW - 1}],
+        ),
+        # Only the first of two layers slides.
+        "ministral": dict(
+            config=saved_by_v5(
+                "ministral",
+                {"rope_type": "default", "rope_theta": 100000.0},
+                storage="bfloat16",
+                sliding_window=WINDOW,
+                layer_types=["sliding_attention", "full_attention"],
+                head_dim=16,
+                tie_word_embeddings=True,
+            ),
+            matters=[
+                {"layer_types": ["sliding_attention"] * 2},
+                {"layer_types": ["full_attention"] * 2},
+                {"sliding_window": WINDOW + 1},
+            ],
         ),
         "qwen2": dict(
             config=published(
