@@ -1,9 +1,8 @@
 import { join } from 'node:path';
-import type { LoadOptions, MemoryPlan } from '../engine/index.ts';
+import { engineOptions, type LoadOptions, type MemoryPlan, planMemory } from '../engine/index.ts';
 import { tokenizerSource } from '../engine/tokenizer-source.ts';
 import { EyrieError } from '../errors.ts';
-import { kvBytes } from '../kv/cache.ts';
-import { type ModelConfig, openModel, workspaceBytes } from '../models/index.ts';
+import { type ModelConfig, openModel } from '../models/index.ts';
 import { elementCount, openWeights, readJsonFile, type WeightFile } from '../weights/index.ts';
 
 const SHOWN = [
@@ -96,18 +95,9 @@ function formatsOf(weights: WeightFile): ModelInfo['formats'] {
   return [...formats.values()].sort((a, b) => b.bytes - a.bytes);
 }
 
-/** The plan of `load` for its defaults; a test compares the two. */
+/** The plan of `load` with its defaults. */
 function planOf(file: WeightFile, c: ModelConfig, options: PlanOptions): MemoryPlan & { context: number } {
-  const context = options.context ?? Math.min(c.maxPositions, 4096);
-  if (context > c.maxPositions) {
-    const expected = `expected at most the model's ${c.maxPositions} tokens, got ${context}`;
-    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `--context: ${expected}`);
-  }
-  const dtype = options.kvDtype ?? (options.activations === 'f32' ? 'f32' : 'f16');
-  const pages = Math.ceil(context / 32);
-  const shape = { layers: c.layers.length, kvHeads: c.kvHeads, headDim: c.headDim };
-  const weights = file.totalBytes;
-  const kv = kvBytes({ ...shape, pageSize: 32, pages, dtype });
-  const workspace = workspaceBytes(c, 512, 16) + context * c.rope.dims * 4;
-  return { context, weights, kv, workspace, total: weights + kv + workspace };
+  const { context, ...rest } = options;
+  const engine = engineOptions(c, { ...rest, ...(context === undefined ? {} : { contextLength: context }) });
+  return { context: engine.contextLength, ...planMemory(c, file.totalBytes, engine) };
 }

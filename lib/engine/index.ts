@@ -14,7 +14,7 @@ export {
   LLM,
   type LoadOptions,
   load,
-  type MemoryPlan,
 } from './llm.ts';
+export { engineOptions, type MemoryPlan, planMemory } from './memory-plan.ts';
 export type { Sequence } from './sequence.ts';
 export type { TextPart } from './text-controller.ts';

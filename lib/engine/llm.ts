@@ -1,5 +1,5 @@
 import { EyrieError } from '../errors.ts';
-import { type KvDType, kvBytes } from '../kv/cache.ts';
+import type { KvDType } from '../kv/cache.ts';
 import {
   type Activations,
   type LlamaModel,
@@ -7,10 +7,8 @@ import {
   type ModelConfig,
   type ModelFiles,
   openModel,
-  workspaceBytes,
 } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
-import { availableMemory, formatBytes } from '../tensor/memory.ts';
 import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
@@ -19,17 +17,10 @@ import { Evaluator } from './evaluate.ts';
 import { ForkingController } from './forking-controller.ts';
 import { Generation, invalidPrompt } from './generation.ts';
 import { readDefaults } from './generation-defaults.ts';
+import { checkMemory, engineOptions, type MemoryPlan, planMemory } from './memory-plan.ts';
 import type { Sequence } from './sequence.ts';
 import { TextController } from './text-controller.ts';
 import { tokenizerSource } from './tokenizer-source.ts';
-
-/** What a load will allocate, in bytes. */
-export interface MemoryPlan {
-  weights: number;
-  kv: number;
-  workspace: number;
-  total: number;
-}
 
 export interface LoadOptions {
   /** `'auto'`: the CPU (CUDA models are not built yet), `'cpu'` or `'cuda:N'`. @default 'auto' */
@@ -86,15 +77,9 @@ export interface ChatOptions extends GenerateOptions {
 export async function load(path: string, options: LoadOptions = {}): Promise<LLM> {
   const files = await openModel(path);
   const { config } = files;
-  const contextLength = options.contextLength ?? Math.min(config.maxPositions, 4096);
-  if (!Number.isInteger(contextLength) || contextLength < 2 || contextLength > config.maxPositions) {
-    throw new EyrieError(
-      'EYRIE_INVALID_ARGUMENT',
-      `contextLength: expected an integer from 2 to the model's ${config.maxPositions}, got ${contextLength}`,
-    );
-  }
-  const engine = engineOptions(options, contextLength);
-  const memory = planMemory(files, engine, contextLength);
+  const engine = engineOptions(config, options);
+  const { contextLength } = engine;
+  const memory = planMemory(config, files.weights.totalBytes, engine);
   checkMemory(path, memory);
   const device = options.device === undefined || options.device === 'auto' ? 'cpu' : options.device;
   if (device !== 'cpu') {
@@ -146,56 +131,6 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
 
 function pick<K extends keyof LoadOptions>(options: LoadOptions, key: K): Pick<LoadOptions, K> | object {
   return options[key] === undefined ? {} : { [key]: options[key] };
-}
-
-function engineOptions(o: LoadOptions, contextLength: number) {
-  const positive = (name: 'kvTokens' | 'maxSequences' | 'maxBatchTokens', fallback: number): number => {
-    const v = o[name] ?? fallback;
-    if (!Number.isInteger(v) || v < 1)
-      throw new EyrieError('EYRIE_INVALID_ARGUMENT', `${name}: expected an integer >= 1, got ${v}`);
-    return v;
-  };
-  const activations = o.activations ?? 'auto';
-  if (activations !== 'auto' && activations !== 'f32')
-    throw new EyrieError(
-      'EYRIE_INVALID_ARGUMENT',
-      `activations: expected 'auto' or 'f32', got '${String(activations)}'`,
-    );
-  const kvDtype = o.kvDtype ?? (activations === 'f32' ? 'f32' : 'f16');
-  if (!['f32', 'f16', 'bf16'].includes(kvDtype))
-    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
-  return {
-    contextLength,
-    kvTokens: positive('kvTokens', contextLength),
-    kvDtype,
-    maxSequences: positive('maxSequences', 16),
-    maxBatchTokens: positive('maxBatchTokens', 512),
-  };
-}
-
-function planMemory(files: ModelFiles, e: ReturnType<typeof engineOptions>, positions: number): MemoryPlan {
-  const c = files.config;
-  const weights = files.weights.totalBytes;
-  const kv = kvBytes({
-    layers: c.layers.length,
-    kvHeads: c.kvHeads,
-    headDim: c.headDim,
-    pageSize: 32,
-    pages: Math.ceil(e.kvTokens / 32),
-    dtype: e.kvDtype,
-  });
-  const workspace = workspaceBytes(c, e.maxBatchTokens, e.maxSequences) + positions * c.rope.dims * 4;
-  return { weights, kv, workspace, total: weights + kv + workspace };
-}
-
-function checkMemory(path: string, plan: MemoryPlan): void {
-  const available = availableMemory();
-  if (plan.total <= available) return;
-  throw new EyrieError(
-    'EYRIE_OUT_OF_MEMORY',
-    `${path} needs ${formatBytes(plan.total)} (weights ${formatBytes(plan.weights)}, KV cache ${formatBytes(plan.kv)}, workspace ${formatBytes(plan.workspace)}), ` +
-      `${formatBytes(available)} are available; lower contextLength or kvTokens, or take a smaller model`,
-  );
 }
 
 /** A loaded model: text in, text out. */

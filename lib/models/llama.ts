@@ -59,11 +59,16 @@ export class LlamaModel {
     options: { activations: Activations; positions: number; totalBytes: number },
   ): Promise<LlamaModel> {
     const model = new LlamaModel(stream, config, loader, options.activations, options.positions);
-    for (let i = 0; i < config.layers.length; i++) {
-      model.#layers.push(model.#loadLayer(loader, i));
-      if (i % 4 === 3) await loader.flush(options.totalBytes);
+    try {
+      for (let i = 0; i < config.layers.length; i++) {
+        model.#layers.push(model.#loadLayer(loader, i));
+        if (i % 4 === 3) await loader.flush(options.totalBytes);
+      }
+      await loader.flush(options.totalBytes);
+    } catch (error) {
+      model.dispose();
+      throw error;
     }
-    await loader.flush(options.totalBytes);
     return model;
   }
 

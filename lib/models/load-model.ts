@@ -69,6 +69,9 @@ export async function loadWeights(
       ...options,
       totalBytes: files.weights.totalBytes,
     });
+  } catch (error) {
+    loader.abandon();
+    throw error;
   } finally {
     loader.dispose();
   }

@@ -21,6 +21,7 @@ export class WeightLoader {
   readonly #file: WeightFile;
   readonly #maps = new Map<string, MappedFile>();
   readonly #progress: LoadProgress | undefined;
+  readonly #made: (Tensor | Weight)[] = [];
   #read = 0;
   #reported = 0;
 
@@ -71,6 +72,16 @@ export class WeightLoader {
     return map;
   }
 
+  #keep<T extends Tensor | Weight>(made: T): T {
+    this.#made.push(made);
+    return made;
+  }
+
+  /** Frees everything that was made, for a model that could not be completed. */
+  abandon(): void {
+    for (const t of this.#made) t.dispose();
+  }
+
   #done(map: MappedFile, view: Tensor, bytes: number): void {
     map.discard(view);
     view.dispose();
@@ -83,7 +94,7 @@ export class WeightLoader {
     const map = this.#map(info.file);
     const view = map.view('u8', [info.bytes], info.offset);
     try {
-      return packWeight(view, info.dtype as WeightFormat, shape, permute);
+      return this.#keep(packWeight(view, info.dtype as WeightFormat, shape, permute));
     } finally {
       this.#done(map, view, info.bytes);
     }
@@ -95,7 +106,7 @@ export class WeightLoader {
     const map = this.#map(info.file);
     const view = map.view(info.dtype as 'f32' | 'f16' | 'bf16', [size], info.offset);
     try {
-      return cast(view, 'f32');
+      return this.#keep(cast(view, 'f32'));
     } finally {
       this.#done(map, view, info.bytes);
     }
