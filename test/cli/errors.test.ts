@@ -73,7 +73,7 @@ describe('errors: exit code 1, one message with its code on stderr, nothing on s
     [['chat', 'none'], /^eyrie: none does not exist.* \(EYRIE_FILE\)\n$/],
     [['info', 'none'], /^eyrie: .*none.* \(EYRIE_FILE\)\n$/],
     [['info', corrupt], /\(EYRIE_GGUF\)\n$/],
-    [['info', TINY, '--context', '1000'], /^eyrie: --context: .*352 tokens, got 1000/],
+    [['info', TINY, '--context', '1000'], /^eyrie: contextLength: .*352, got 1000/],
     [['perplexity', TINY, 'none.txt'], /^eyrie: none\.txt: .*does not exist \(EYRIE_FILE\)\n$/],
     [['perplexity', TINY, bytes], /^eyrie: .*bytes\.txt: expected UTF-8.* \(EYRIE_INVALID_ARGUMENT\)\n$/],
     [['perplexity', TINY, word, '--json'], /two tokens or more, got 1 token/],
