@@ -30,6 +30,7 @@ try {
   const flags = words.filter((word) => word.startsWith('-'));
   const named = words.filter((word) => !word.startsWith('-'));
   const env = {
+    EYRIE_FUZZ: '600',
     ...process.env,
     EYRIE_ADDON: join(folder, 'out/eyrie.node'),
     // libstdc++ too: without it, an exception thrown by the addon is unknown to the interceptors.
