@@ -11,7 +11,7 @@ constexpr int kMaxSymbols = 16;
 struct Call {
   Tensor tensor[kMaxArgs];     // data == nullptr and rank == 0: an absent optional tensor
   double scalar[kMaxArgs];     // at the same index as in the signature
-  int64_t size[kMaxSymbols];   // symbolic sizes in the order of first appearance; -1 when never bound (optional absent)
+  int64_t size[kMaxSymbols];  // symbolic sizes in the order of first appearance; -1 when never bound (optional absent)
 };
 
 // A kernel is entered by every worker of the team. It must not throw.

@@ -12,25 +12,25 @@
 namespace eyrie {
 namespace {
 
-void pause() {
+// Spins about 50 microseconds, then gives the core away: another process may have taken our partner's core, and spinning on
+// would cost both a whole time slice.
+template <class Ready>
+void spin_until(Ready ready) {
+  for (int i = 0; !ready(); i++) {
+    spin_pause();
+    if (i > 1000) sched_yield();
+  }
+}
+
+}  // namespace
+
+void spin_pause() {
 #if defined(__x86_64__)
   _mm_pause();
 #else
   std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
 }
-
-// Spins about 50 microseconds, then gives the core away: another process may have taken our partner's core, and spinning on
-// would cost both a whole time slice.
-template <class Ready>
-void spin_until(Ready ready) {
-  for (int i = 0; !ready(); i++) {
-    pause();
-    if (i > 1000) sched_yield();
-  }
-}
-
-}  // namespace
 
 void flush_denormals() {
 #if defined(__x86_64__)
@@ -134,7 +134,7 @@ void Pool::work(int id) {
   unsigned seen = 0;
   for (;;) {
     for (int i = 0; i < 20000 && epoch_.load(std::memory_order_acquire) == seen; i++) {
-      pause();
+      spin_pause();
       if (i % 512 == 511) sched_yield();
     }
     epoch_.wait(seen, std::memory_order_acquire);  // sleeps only when nothing came

@@ -51,6 +51,9 @@ class Pool {
   std::atomic<bool> stop_{false};
 };
 
+// One turn of a waiting loop.
+void spin_pause();
+
 // Denormals are flushed on every level, as the tensor instructions of some CPUs always do (design: equal bits).
 void flush_denormals();
 

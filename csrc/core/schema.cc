@@ -208,7 +208,8 @@ void bind(const Op& op, Call& call) {
     if (device < 0) device = int(x.device);
     if (device != int(x.device)) fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device");
     if (a.dims.size() != x.rank)
-      fail("EYRIE_SHAPE", op, a, "has shape " + shape_text(x) + ", expected " + std::to_string(a.dims.size()) + " dimensions");
+      fail("EYRIE_SHAPE", op, a,
+           "has shape " + shape_text(x) + ", expected " + std::to_string(a.dims.size()) + " dimensions");
     for (size_t d = 0; d < a.dims.size(); d++) {
       const Dim& dim = a.dims[d];
       int64_t want = dim.offset;
@@ -220,7 +221,8 @@ void bind(const Op& op, Call& call) {
         want = bound + dim.offset;
       }
       if (x.shape[d] != want)
-        fail("EYRIE_SHAPE", op, a, "has " + label + "=" + std::to_string(x.shape[d]) + ", expected " + std::to_string(want));
+        fail("EYRIE_SHAPE", op, a,
+             "has " + label + "=" + std::to_string(x.shape[d]) + ", expected " + std::to_string(want));
     }
     check_density(op, a, x);
   }

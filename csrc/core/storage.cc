@@ -25,9 +25,10 @@ void account(size_t bytes) {
 }
 
 [[noreturn]] void out_of_memory(size_t bytes) {
-  throw Error("EYRIE_OUT_OF_MEMORY", "cannot allocate " + std::to_string(bytes) + " bytes (" + strerror(errno) + "); " +
-                                         std::to_string(g_allocated.load()) +
-                                         " bytes are allocated already. Dispose tensors, take a smaller model or context.");
+  throw Error("EYRIE_OUT_OF_MEMORY",
+              "cannot allocate " + std::to_string(bytes) + " bytes (" + strerror(errno) + "); " +
+                  std::to_string(g_allocated.load()) +
+                  " bytes are allocated already. Dispose tensors, take a smaller model or context.");
 }
 
 }  // namespace
@@ -85,7 +86,8 @@ std::shared_ptr<Storage> Storage::map_file(const std::string& path, size_t expec
   close(fd);
   if (!known) throw Error("EYRIE_FILE", path + " is not a regular file");
   if (bytes != expected_bytes)
-    throw Error("EYRIE_FILE", path + " has " + std::to_string(bytes) + " bytes, expected " + std::to_string(expected_bytes) +
+    throw Error("EYRIE_FILE", path + " has " + std::to_string(bytes) + " bytes, expected " +
+                                  std::to_string(expected_bytes) +
                                   ": it changed since its header was read; load it again");
   if (base == MAP_FAILED) throw Error("EYRIE_FILE", "cannot map " + path + ": " + strerror(error));
   auto s = std::shared_ptr<Storage>(new Storage(base, bytes, Kind::mapped));

@@ -40,7 +40,7 @@ class Storage {
   size_t bytes_;
   Kind kind_;
   DeviceKind device_ = DeviceKind::cpu;
-  void* base_ = nullptr;      // what munmap gets
+  void* base_ = nullptr;  // what munmap gets
   size_t base_bytes_ = 0;
   void (*release_)(void*) = nullptr;
 };

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include <chrono>
+#include "core/pool.h"
 
 namespace eyrie {
 namespace {
@@ -45,7 +45,8 @@ void Stream::replay(std::shared_ptr<const Graph> graph) {
 }
 
 void Stream::write(std::shared_ptr<Storage> storage, void* destination, const void* bytes, size_t size) {
-  if (capture_) throw Error("EYRIE_INVALID_ARGUMENT", "write during capture: a graph records launches only; write before or after");
+  if (capture_)
+    throw Error("EYRIE_INVALID_ARGUMENT", "write during capture: a graph records launches only; write before or after");
   Job job;
   job.storage = std::move(storage);
   job.destination = destination;
@@ -54,7 +55,8 @@ void Stream::write(std::shared_ptr<Storage> storage, void* destination, const vo
 }
 
 void Stream::read(std::shared_ptr<Storage> storage, const void* source, size_t size, Done done) {
-  if (capture_) throw Error("EYRIE_INVALID_ARGUMENT", "read during capture: a graph records launches only; read after it");
+  if (capture_)
+    throw Error("EYRIE_INVALID_ARGUMENT", "read during capture: a graph records launches only; read after it");
   Job job;
   job.storage = std::move(storage);
   job.source = source;
@@ -97,7 +99,7 @@ void Stream::close() {
 void Stream::loop() {
   for (;;) {
     // A decode loop comes back within microseconds: look a little before sleeping.
-    for (int i = 0; i < 2000 && queued_.load(std::memory_order_acquire) == 0 && !stop_; i++) __builtin_ia32_pause();
+    for (int i = 0; i < 2000 && queued_.load(std::memory_order_acquire) == 0 && !stop_; i++) spin_pause();
     Job job;
     {
       std::unique_lock lock(mutex_);

@@ -64,8 +64,8 @@ class Stream {
   std::deque<Job> queue_;
   std::atomic<int> queued_{0};
   std::atomic<bool> stop_{false};
-  std::unique_ptr<Error> failure_;      // executor thread only
-  std::shared_ptr<Graph> capture_;      // calling thread only
+  std::unique_ptr<Error> failure_;  // executor thread only
+  std::shared_ptr<Graph> capture_;  // calling thread only
   std::thread thread_;
 };
 

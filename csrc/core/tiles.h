@@ -14,14 +14,14 @@
 
 namespace eyrie {
 
-constexpr int kPanel = 16;   // outputs of a panel
-constexpr int kBlock = 32;   // inputs of a block
+constexpr int kPanel = 16;  // outputs of a panel
+constexpr int kBlock = 32;  // inputs of a block
 
 EYRIE_INLINE int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct TileShape {
   int64_t panels, blocks;
-  int64_t value_bytes;   // of one block of one panel
+  int64_t value_bytes;  // of one block of one panel
   int64_t scales, mins;  // byte offsets inside a panel; 0 when the format has none
   int64_t panel_bytes;
 };
@@ -41,8 +41,14 @@ EYRIE_INLINE TileShape tile_shape(DType t, int64_t n, int64_t k) {
   s.value_bytes = bytes;
   int64_t at = s.blocks * bytes;
   const int64_t plane = div_up(s.blocks * kPanel * 2, 64) * 64;
-  if (t == DType::q8_0 || t == DType::q4_0 || t == DType::q4_1) { s.scales = at; at += plane; }
-  if (t == DType::q4_1) { s.mins = at; at += plane; }
+  if (t == DType::q8_0 || t == DType::q4_0 || t == DType::q4_1) {
+    s.scales = at;
+    at += plane;
+  }
+  if (t == DType::q4_1) {
+    s.mins = at;
+    at += plane;
+  }
   s.panel_bytes = at;
   return s;
 }

@@ -279,7 +279,7 @@ EYRIE_INLINE void write_item(const Plan& p, const Scratch& x, const Item& item) 
 void paged_attention(const Call& call, Team& team) {
   Plan p;
   p.a = paged_attention_args(call);
-  if (p.a.T == 0) return;
+  if (p.a.T == 0 || p.a.H == 0) return;
   p.type = p.a.k_pages->dtype;
   p.G = p.a.H / p.a.J;
   p.D16 = div_up(p.a.D, 16) * 16;

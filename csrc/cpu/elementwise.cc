@@ -47,14 +47,20 @@ EYRIE_INLINE void act_pieces(const ActArgs& a, Range range, int kind) {
   }
 }
 
+// A source may lie anywhere in a mapped file, so nothing here assumes that it is aligned.
 EYRIE_INLINE V16 load_as_float(const Tensor& t, int64_t i) {
-  if (t.dtype == DType::f32) return v_load((const float*)t.data + i);
-  const uint16_t* p = (const uint16_t*)t.data + i;
+  if (t.dtype == DType::f32) return v_load((const float*)((const char*)t.data + i * 4));
+  const uint16_t* p = (const uint16_t*)((const char*)t.data + i * 2);
   return t.dtype == DType::f16 ? v_load_f16(p) : v_load_bf16(p);
 }
 EYRIE_INLINE float load_one(const Tensor& t, int64_t i) {
-  if (t.dtype == DType::f32) return ((const float*)t.data)[i];
-  const uint16_t h = ((const uint16_t*)t.data)[i];
+  if (t.dtype == DType::f32) {
+    float f;
+    memcpy(&f, (const char*)t.data + i * 4, 4);
+    return f;
+  }
+  uint16_t h;
+  memcpy(&h, (const char*)t.data + i * 2, 2);
   return t.dtype == DType::f16 ? f16_to_float(h) : bf16_to_float(h);
 }
 

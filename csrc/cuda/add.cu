@@ -17,8 +17,8 @@ template <class T>
 void launch(const AddArgs& a, cudaStream_t stream) {
   const int64_t n = a.T * a.D;
   if (n == 0) return;
-  add_kernel<T><<<unsigned((n + 255) / 256), 256, 0, stream>>>(static_cast<const T*>(a.x->data), static_cast<const T*>(a.y->data),
-                                                               a.alpha, static_cast<T*>(a.out->data), n);
+  add_kernel<T><<<unsigned((n + 255) / 256), 256, 0, stream>>>(
+      static_cast<const T*>(a.x->data), static_cast<const T*>(a.y->data), a.alpha, static_cast<T*>(a.out->data), n);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-#include "cuda/backend.h"
-
 #include "core/error.h"
+#include "cuda/backend.h"
 #include "cuda/kernels.h"
 
 namespace eyrie::cuda {
@@ -76,13 +75,14 @@ Probe probe() {
   cudaGetLastError();  // it would stick to the next call
   const std::string runtime = std::to_string(p.runtime / 1000) + "." + std::to_string(p.runtime % 1000 / 10);
   if (p.driver == 0)
-    p.message = "no NVIDIA driver on this machine; install one (R580 or newer for CUDA " + runtime + ") or use device 'cpu'";
+    p.message =
+        "no NVIDIA driver on this machine; install one (R580 or newer for CUDA " + runtime + ") or use device 'cpu'";
   else if (e == cudaErrorInsufficientDriver)
-    p.message = "the NVIDIA driver is too old for CUDA " + runtime + " (needs R580 or newer); update it or use device 'cpu'";
+    p.message =
+        "the NVIDIA driver is too old for CUDA " + runtime + " (needs R580 or newer); update it or use device 'cpu'";
   else if (e == cudaErrorNoDevice)
     p.message = "a driver is installed, but no GPU is visible (CUDA_VISIBLE_DEVICES?); use device 'cpu'";
-  else
-    p.message = std::string(cudaGetErrorString(e)) + " (" + std::to_string(int(e)) + ")";
+  else p.message = std::string(cudaGetErrorString(e)) + " (" + std::to_string(int(e)) + ")";
   return p;
 }
 
@@ -90,7 +90,8 @@ std::unique_ptr<Backend> make_backend(int device) {
   const Probe p = probe();
   if (p.devices == 0) throw Error("EYRIE_NO_DEVICE", "device cuda:" + std::to_string(device) + ": " + p.message);
   if (device < 0 || device >= p.devices)
-    throw Error("EYRIE_NO_DEVICE", "device cuda:" + std::to_string(device) + " does not exist; there are " + std::to_string(p.devices));
+    throw Error("EYRIE_NO_DEVICE",
+                "device cuda:" + std::to_string(device) + " does not exist; there are " + std::to_string(p.devices));
   return std::make_unique<CudaBackend>(device);
 }
 

@@ -8,12 +8,12 @@
 namespace eyrie::cuda {
 
 struct Probe {
-  bool built = false;       // compiled into this addon
-  int devices = 0;          // usable devices
-  int code = 0;             // cudaError_t of the probe
-  int driver = 0;           // driver's CUDA version, 0: no driver
+  bool built = false;  // compiled into this addon
+  int devices = 0;  // usable devices
+  int code = 0;  // cudaError_t of the probe
+  int driver = 0;  // driver's CUDA version, 0: no driver
   int runtime = 0;
-  std::string message;      // why no device is usable, and what to do
+  std::string message;  // why no device is usable, and what to do
 };
 
 Probe probe();

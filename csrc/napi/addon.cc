@@ -32,14 +32,16 @@ std::string text(const CallbackInfo& info, size_t i, const char* what) {
 DType dtype(const std::string& name) {
   for (int i = 0; i < int(DType::count); i++)
     if (name == dtype_info(DType(i)).name) return DType(i);
-  throw Error("EYRIE_DTYPE", "dtype " + name + " does not exist; expected f32, f16, bf16, i32, u8, u16, q8_0, q4_0 or q4_1");
+  throw Error("EYRIE_DTYPE",
+              "dtype " + name + " does not exist; expected f32, f16, bf16, i32, u8, u16, q8_0, q4_0 or q4_1");
 }
 
 std::vector<int64_t> integers(const CallbackInfo& info, size_t i, const char* what) {
   if (info.Length() <= i || !info[i].IsArray()) invalid(std::string(what) + " must be an array of integers");
   const auto array = info[i].As<Napi::Array>();
   std::vector<int64_t> out;
-  if (array.Length() > kMaxRank) throw Error("EYRIE_SHAPE", std::string(what) + " has " + std::to_string(array.Length()) + " dimensions, at most 5");
+  if (array.Length() > kMaxRank)
+    throw Error("EYRIE_SHAPE", std::string(what) + " has " + std::to_string(array.Length()) + " dimensions, at most 5");
   for (uint32_t k = 0; k < array.Length(); k++) {
     const Value v = array[k];
     const double x = v.IsNumber() ? v.As<Napi::Number>().DoubleValue() : -1;
@@ -54,7 +56,8 @@ std::vector<int64_t> integers(const CallbackInfo& info, size_t i, const char* wh
 int64_t count(const std::vector<int64_t>& shape) {
   int64_t n = 1;
   for (int64_t d : shape)
-    if (__builtin_mul_overflow(n, d, &n) || n > (int64_t(1) << 50)) throw Error("EYRIE_SHAPE", "the shape has too many elements");
+    if (__builtin_mul_overflow(n, d, &n) || n > (int64_t(1) << 50))
+      throw Error("EYRIE_SHAPE", "the shape has too many elements");
   return n;
 }
 
@@ -64,7 +67,9 @@ Slot& slot(const CallbackInfo& info, size_t i) {
   return *s;
 }
 
-Stream& stream(const CallbackInfo& info, size_t i) { return Environment::get(info.Env()).stream(number(info, i, "stream")); }
+Stream& stream(const CallbackInfo& info, size_t i) {
+  return Environment::get(info.Env()).stream(number(info, i, "stream"));
+}
 
 size_t dense_bytes(const Tensor& t) {
   return size_t(numel(t)) / dtype_info(t.dtype).block * dtype_info(t.dtype).block_bytes;
@@ -82,14 +87,19 @@ Value alloc(const CallbackInfo& info) {
   for (size_t i = 0; i < shape.size(); i++) t.shape[i] = shape[i];
   size_t bytes;
   if (packed) {
-    if (shape.size() != 2) throw Error("EYRIE_SHAPE", "a packed weight has 2 dimensions, got " + std::to_string(shape.size()));
+    if (shape.size() != 2)
+      throw Error("EYRIE_SHAPE", "a packed weight has 2 dimensions, got " + std::to_string(shape.size()));
     const DTypeInfo d = dtype_info(t.dtype);
-    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16) throw Error("EYRIE_DTYPE", std::string(d.name) + " is no weight format");
-    if (shape[1] % d.block) throw Error("EYRIE_SHAPE", std::string("a ") + d.name + " weight needs K divisible by 32, got " + std::to_string(shape[1]));
+    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16)
+      throw Error("EYRIE_DTYPE", std::string(d.name) + " is no weight format");
+    if (shape[1] % d.block)
+      throw Error("EYRIE_SHAPE",
+                  std::string("a ") + d.name + " weight needs K divisible by 32, got " + std::to_string(shape[1]));
     t.layout = Layout::tiles;
     bytes = size_t(tile_bytes(t.dtype, shape[0], shape[1]));
   } else {
-    if (dtype_info(t.dtype).block != 1) throw Error("EYRIE_DTYPE", std::string(dtype_info(t.dtype).name) + " exists as a packed weight only");
+    if (dtype_info(t.dtype).block != 1)
+      throw Error("EYRIE_DTYPE", std::string(dtype_info(t.dtype).name) + " exists as a packed weight only");
     int64_t stride = 1;
     for (int i = t.rank - 1; i >= 0; i--) {
       t.stride[i] = stride;
@@ -150,14 +160,17 @@ Value view(const CallbackInfo& info) {
     t.stride[i] = strides[i];
     int64_t step;
     empty |= shape[i] == 0;
-    if (__builtin_mul_overflow(shape[i] ? shape[i] - 1 : 0, strides[i], &step) || __builtin_add_overflow(last, step, &last))
+    if (__builtin_mul_overflow(shape[i] ? shape[i] - 1 : 0, strides[i], &step) ||
+        __builtin_add_overflow(last, step, &last))
       throw Error("EYRIE_SHAPE", "the view is too large");
   }
   const double end = offset + (empty ? 0 : double(last + 1) * d.block_bytes);
   if (!(offset >= 0) || offset != double(int64_t(offset)) || end > parent_bytes)
-    throw Error("EYRIE_SHAPE", "the view ends at byte " + std::to_string(int64_t(end)) + " of a tensor of " + std::to_string(int64_t(parent_bytes)) + " bytes");
+    throw Error("EYRIE_SHAPE", "the view ends at byte " + std::to_string(int64_t(end)) + " of a tensor of " +
+                                   std::to_string(int64_t(parent_bytes)) + " bytes");
   t.data = static_cast<char*>(s.tensor.data) + int64_t(offset);
-  if (s.storage->writable() && int64_t(offset) % d.block_bytes) throw Error("EYRIE_SHAPE", "the view's offset is not aligned to its dtype");
+  if (s.storage->writable() && int64_t(offset) % d.block_bytes)
+    throw Error("EYRIE_SHAPE", "the view's offset is not aligned to its dtype");
   auto storage = s.storage;
   return Napi::Number::New(info.Env(), Environment::get(info.Env()).add(t, std::move(storage)));
 }
@@ -170,7 +183,8 @@ Value dispose(const CallbackInfo& info) {
 void require_dense(const Tensor& t, const char* what) {
   int64_t stride = 1;
   for (int i = t.rank - 1; i >= 0 && t.layout == Layout::dense; i--) {
-    if (t.shape[i] > 1 && t.stride[i] != stride) throw Error("EYRIE_SHAPE", std::string(what) + ": the tensor is a strided view");
+    if (t.shape[i] > 1 && t.stride[i] != stride)
+      throw Error("EYRIE_SHAPE", std::string(what) + ": the tensor is a strided view");
     stride *= t.shape[i];
   }
 }
@@ -186,17 +200,19 @@ Value write(const CallbackInfo& info) {
   const auto array = info[2].As<Napi::TypedArray>();
   const size_t bytes = dense_bytes(s.tensor);
   if (array.ByteLength() != bytes)
-    throw Error("EYRIE_SHAPE", "write: data has " + std::to_string(array.ByteLength()) + " bytes, the tensor " + shape_text(s.tensor) +
-                                   " has " + std::to_string(bytes));
+    throw Error("EYRIE_SHAPE", "write: data has " + std::to_string(array.ByteLength()) + " bytes, the tensor " +
+                                   shape_text(s.tensor) + " has " + std::to_string(bytes));
   void* data = nullptr;  // raw call: napi.h's accessor does not take SharedArrayBuffer
   napi_get_typedarray_info(info.Env(), array, nullptr, nullptr, &data, nullptr, nullptr);
   st.write(s.storage, s.tensor.data, data, bytes);
   return info.Env().Undefined();
 }
 
-Value start_read(const CallbackInfo& info, Stream& st, std::shared_ptr<Storage> storage, const void* source, size_t bytes) {
+Value start_read(const CallbackInfo& info, Stream& st, std::shared_ptr<Storage> storage, const void* source,
+                 size_t bytes) {
   Environment& e = Environment::get(info.Env());
-  if (st.capturing()) throw Error("EYRIE_INVALID_ARGUMENT", "read during capture: a graph records launches only; read after it");
+  if (st.capturing())
+    throw Error("EYRIE_INVALID_ARGUMENT", "read during capture: a graph records launches only; read after it");
   napi_value promise;
   Environment::Completion* c = e.start(&promise);
   st.read(std::move(storage), source, bytes, [&e, c](std::vector<char>&& out, const Error* error) {
@@ -245,7 +261,8 @@ Value create_stream(const CallbackInfo& info) {
   } else {
     invalid("device must be 'cpu', 'cuda' or 'cuda:N', got '" + device + "'");
   }
-  return Napi::Number::New(info.Env(), Environment::get(info.Env()).add_stream(std::make_unique<Stream>(std::move(backend))));
+  return Napi::Number::New(info.Env(),
+                           Environment::get(info.Env()).add_stream(std::make_unique<Stream>(std::move(backend))));
 }
 
 Value stream_info(const CallbackInfo& info) {
@@ -274,6 +291,13 @@ Value launch_graph(const CallbackInfo& info) {
 }
 Value dispose_graph(const CallbackInfo& info) {
   Environment::get(info.Env()).remove_graph(number(info, 0, "graph"));
+  return info.Env().Undefined();
+}
+
+// onError(function (code, message)): makes the errors that this addon throws and rejects with
+Value on_error(const CallbackInfo& info) {
+  if (info.Length() < 1 || !info[0].IsFunction()) invalid("onError: expected a function");
+  Environment::get(info.Env()).set_error_factory(info[0]);
   return info.Env().Undefined();
 }
 
@@ -360,6 +384,7 @@ NAPI_MODULE_INIT() {
   add<end_capture>(env, exports, "endCapture");
   add<launch_graph>(env, exports, "launchGraph");
   add<dispose_graph>(env, exports, "disposeGraph");
+  add<on_error>(env, exports, "onError");
   add<schema>(env, exports, "schema");
   add<machine>(env, exports, "machine");
   add<memory>(env, exports, "memory");

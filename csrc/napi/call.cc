@@ -30,8 +30,9 @@ napi_value trampoline(napi_env env, napi_callback_info info) {
     const Op& op = *static_cast<const Op*>(data);
     Environment& environment = Environment::get(env);
     if (argc != op.args.size() + 1)
-      throw Error("EYRIE_INVALID_ARGUMENT", std::string(op.name) + ": expected a stream and " + std::to_string(op.args.size()) +
-                                                " arguments, got " + std::to_string(argc) + "  (" + op.signature + ")");
+      throw Error("EYRIE_INVALID_ARGUMENT", std::string(op.name) + ": expected a stream and " +
+                                                std::to_string(op.args.size()) + " arguments, got " +
+                                                std::to_string(argc) + "  (" + op.signature + ")");
     double id = 0;
     napi_get_value_double(env, argv[0], &id);
     Stream& stream = environment.stream(id);
@@ -55,7 +56,8 @@ napi_value trampoline(napi_env env, napi_callback_info info) {
       Slot* slot = environment.find(handle);
       if (!slot) fail("EYRIE_DISPOSED", op, a, "is disposed");
       if (a.written && !slot->storage->writable()) fail("EYRIE_INVALID_ARGUMENT", op, a, "is a read-only mapped file");
-      if (slot->tensor.device != stream.backend().device()) fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device than the stream");
+      if (slot->tensor.device != stream.backend().device())
+        fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device than the stream");
       call.tensor[i] = slot->tensor;
       launch->keep.push_back(slot->storage);
     }

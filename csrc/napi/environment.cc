@@ -14,20 +14,12 @@ void destroy(napi_env env, void* data, void*) {
   delete static_cast<Environment*>(data);
 }
 
-napi_value make_error(napi_env env, const char* code, const std::string& message) {
-  napi_value c, m, error;
-  napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &c);
-  napi_create_string_utf8(env, message.data(), message.size(), &m);
-  napi_create_error(env, c, m, &error);
-  return error;
-}
-
 }  // namespace
 
 napi_value throw_error(napi_env env, const char* code, const std::string& message) {
   bool pending = false;
   napi_is_exception_pending(env, &pending);
-  if (!pending) napi_throw(env, make_error(env, code, message));
+  if (!pending) napi_throw(env, Environment::get(env).make_error(code, message));
   return nullptr;
 }
 
@@ -47,6 +39,22 @@ Environment& Environment::get(napi_env env) {
   void* data = nullptr;
   napi_get_instance_data(env, &data);
   return *static_cast<Environment*>(data);
+}
+
+void Environment::set_error_factory(napi_value function) {
+  if (error_factory_) napi_delete_reference(env, error_factory_);
+  napi_create_reference(env, function, 1, &error_factory_);
+}
+
+napi_value Environment::make_error(const char* code, const std::string& message) {
+  napi_value args[2], factory = nullptr, undefined, error = nullptr;
+  napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &args[0]);
+  napi_create_string_utf8(env, message.data(), message.size(), &args[1]);
+  if (error_factory_) napi_get_reference_value(env, error_factory_, &factory);
+  napi_get_undefined(env, &undefined);
+  if (!factory || napi_call_function(env, undefined, factory, 2, args, &error) != napi_ok)
+    napi_create_error(env, args[0], args[1], &error);
+  return error;
 }
 
 void Environment::close() {
@@ -152,7 +160,7 @@ void Environment::call_js(napi_env env, napi_value, void* context, void* data) {
   napi_handle_scope scope;
   napi_open_handle_scope(env, &scope);
   if (c->failed) {
-    napi_reject_deferred(env, c->deferred, make_error(env, c->code, c->message));
+    napi_reject_deferred(env, c->deferred, self->make_error(c->code, c->message));
   } else {
     void* out = nullptr;
     napi_value buffer;
@@ -160,7 +168,8 @@ void Environment::call_js(napi_env env, napi_value, void* context, void* data) {
       if (!c->bytes.empty()) memcpy(out, c->bytes.data(), c->bytes.size());
       napi_resolve_deferred(env, c->deferred, buffer);
     } else {
-      napi_reject_deferred(env, c->deferred, make_error(env, "EYRIE_OUT_OF_MEMORY", "no memory for the result of a read"));
+      napi_reject_deferred(env, c->deferred,
+                           self->make_error("EYRIE_OUT_OF_MEMORY", "no memory for the result of a read"));
     }
   }
   if (--self->pending_ == 0) napi_unref_threadsafe_function(env, self->completions_);

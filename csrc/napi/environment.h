@@ -51,6 +51,10 @@ class Environment {
   Completion* start(napi_value* promise);
   void finish(Completion* completion);  // any thread
 
+  // How errors are made: a function (code, message) of the JavaScript side; without one they are plain Errors with a code.
+  void set_error_factory(napi_value function);
+  napi_value make_error(const char* code, const std::string& message);
+
   void close();
   napi_env env;
 
@@ -62,6 +66,7 @@ class Environment {
   std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<std::shared_ptr<const Graph>> graphs_;
   napi_threadsafe_function completions_ = nullptr;
+  napi_ref error_factory_ = nullptr;
   int pending_ = 0;
   bool closed_ = false;
 };

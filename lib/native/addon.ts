@@ -37,6 +37,7 @@ export interface Addon {
   endCapture(stream: number): number;
   launchGraph(stream: number, graph: number): void;
   disposeGraph(graph: number): void;
+  onError(make: (code: string, message: string) => Error): void;
   schema(): { name: string; signature: string }[];
   machine(): Machine;
   memory(): { allocated: number; peak: number; tensors: number; streams: number };

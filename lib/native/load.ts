@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import load from 'node-gyp-build';
-import { EyrieError } from '../errors.ts';
+import { type ErrorCode, EyrieError } from '../errors.ts';
 import type { Addon } from './addon.ts';
 
 // lib/native/load.ts and dist/native/load.js lie equally deep.
@@ -16,7 +16,9 @@ let addon: Addon | undefined;
  * @throws EyrieError EYRIE_NATIVE_LOAD saying why nothing fits and which command builds one
  */
 export function native(): Addon {
-  addon ??= find();
+  if (addon) return addon;
+  addon = find();
+  addon.onError((code, message) => new EyrieError(code as ErrorCode, message));
   return addon;
 }
 

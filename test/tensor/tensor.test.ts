@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EyrieError } from '../../lib/errors.ts';
 import { native } from '../../lib/native/load.ts';
 import { add } from '../../lib/ops/index.ts';
 import { Arena, Stream, Tensor } from '../../lib/tensor/index.ts';
@@ -90,6 +91,7 @@ describe('Tensor', () => {
     using z = Tensor.empty(stream, 'i32', [2, 64]);
     using flat = Tensor.empty(stream, 'f32', [128]);
     expect(() => add({ x, y })).toThrow(/add: y has D=65, expected 64 {2}\(x:f\[T,D\]/);
+    expect(() => add({ x, y: z })).toThrow(EyrieError);
     expect(() => add({ x, y: z })).toThrowError(expect.objectContaining({ code: 'EYRIE_DTYPE' }));
     expect(() => add({ x, y: flat })).toThrowError(expect.objectContaining({ code: 'EYRIE_SHAPE' }));
     expect(() => add({ x, y: x, alpha: Number.NaN })).toThrowError(
@@ -108,6 +110,7 @@ describe('Tensor', () => {
     using ids = Tensor.from(stream, 'i32', [1], Int32Array.of(4));
     using out = embed({ table, ids });
     await expect(out.read()).rejects.toMatchObject({
+      name: 'EyrieError',
       code: 'EYRIE_EXECUTION',
       message: expect.stringContaining('embed'),
     });

