@@ -30,7 +30,7 @@ export interface ModelConfig {
   qkNorm: boolean;
   rope: RopeConfig;
   layers: LayerConfig[];
-  /** Head size whose rows the weight file stores in interleaved rotary order; 0: half order. */
+  /** The weight file stores the rows of q and k in interleaved rotary order; otherwise in half order. */
   permutedHeads: boolean;
   bosId: number | null;
   eosIds: number[];

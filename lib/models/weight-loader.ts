@@ -100,7 +100,7 @@ export class WeightLoader {
     }
   }
 
-  /** A vector [D] as f32. `permute` as in {@link matrix}. */
+  /** A vector [D] as f32. */
   vector(name: string, size: number): Tensor {
     const info = this.#require(name, [size], VECTOR_FORMATS);
     const map = this.#map(info.file);
