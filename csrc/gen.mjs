@@ -33,7 +33,7 @@ function parseSignature(signature) {
       out = true;
       continue;
     }
-    const m = /^(\w+):(\w+)(~?)(?:\[([^\]]+)\])?([!?]*)$/.exec(word);
+    const m = /^(\w+):(\w+)(~?)(?:\[([^\]]+)\])?([!?^]*)$/.exec(word);
     if (!m) throw new Error(`cannot parse "${word}" in "${signature}"`);
     const [, name, type, , dims, flags] = m;
     const tensor = dims !== undefined;

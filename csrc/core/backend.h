@@ -19,6 +19,12 @@ struct Launch {
   std::vector<std::shared_ptr<Storage>> keep;
 };
 
+// A recorded list of launches that can be replayed. `compiled` is what the backend made of it (executor thread only).
+struct Graph {
+  std::vector<std::unique_ptr<Launch>> launches;
+  mutable std::shared_ptr<void> compiled;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -27,9 +33,12 @@ class Backend {
   virtual void prepare(Launch& launch) = 0;
   // The rest is called on the executor thread only.
   virtual void run(const Launch& launch) = 0;
+  // Runs all launches of a graph; false: the caller is to run them one by one.
+  virtual bool replay(const Graph&) { return false; }
   virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, size_t bytes) = 0;  // waits for what was enqueued before
   virtual std::shared_ptr<Storage> allocate(size_t bytes) = 0;              // any thread
+  virtual bool host_memory() const { return true; }  // whether its tensors can be read by the host
   virtual std::string describe() const = 0;                                 // level or device name
   virtual int threads() const { return 1; }
 };

@@ -16,7 +16,8 @@ struct Call {
 
 // A kernel is entered by every worker of the team. It must not throw.
 using Kernel = void (*)(const Call&, Team&);
-// A check looks at values (ids, block tables, …) on the executor thread before the kernel runs; it throws eyrie::Error.
-using Check = void (*)(const Call&);
+// A check looks at scalars and sizes and, where the host can read them, at values (ids, block tables, …) on the executor thread
+// before the kernel runs; it throws eyrie::Error. Devices report bad values themselves.
+using Check = void (*)(const Call&, bool values);
 
 }  // namespace eyrie

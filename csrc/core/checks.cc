@@ -59,7 +59,7 @@ void equal(const char* op, const char* argument, int64_t got, int64_t expected, 
 
 constexpr double kFloatMax = 3.402823466e38;
 
-void check_pack_weight(const Call& call) {
+void check_pack_weight(const Call& call, bool) {
   const auto a = pack_weight_args(call);
   const char* op = "pack_weight";
   const DTypeInfo f = dtype_info(a.out->dtype);
@@ -71,7 +71,7 @@ void check_pack_weight(const Call& call) {
                  ", expected 0 or an even head size that divides N=" + std::to_string(a.N));
 }
 
-void check_cast(const Call& call) {
+void check_cast(const Call& call, bool) {
   const auto a = cast_args(call);
   for (const Tensor* t : {a.src, a.out})
     if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
@@ -79,19 +79,21 @@ void check_cast(const Call& call) {
                        ", expected f32, f16 or bf16");
 }
 
-void check_embed(const Call& call) {
+void check_embed(const Call& call, bool values) {
   const auto a = embed_args(call);
-  in_range("embed", "ids", a.ids, "a token", 0, a.V);
   if (!a.pos != !a.positions) fail("embed", "pos and positions go together: pass both or neither");
+  if (!values) return;
+  in_range("embed", "ids", a.ids, "a token", 0, a.V);
   if (a.pos) in_range("embed", "positions", a.positions, "a row of pos", 0, a.P);
 }
 
-void check_take_rows(const Call& call) {
+void check_take_rows(const Call& call, bool values) {
+  if (!values) return;
   const auto a = take_rows_args(call);
   in_range("take_rows", "rows", a.rows, "a row of x", 0, a.T);
 }
 
-void check_norm(const Call& call) {
+void check_norm(const Call& call, bool) {
   const auto a = norm_args(call);
   const char* op = "norm";
   scalar_in(op, "kind", a.kind, 0, 1);
@@ -104,19 +106,20 @@ void check_norm(const Call& call) {
 
 void check_activations(const char* op, int activations) { scalar_in(op, "activations", activations, 0, 1); }
 
-void check_linear(const Call& call) { check_activations("linear", linear_args(call).activations); }
+void check_linear(const Call& call, bool) { check_activations("linear", linear_args(call).activations); }
 
-void check_rope(const Call& call) {
+void check_rope(const Call& call, bool values) {
   const auto a = rope_args(call);
   const char* op = "rope";
-  in_range(op, "rows", a.rows, "a row of table", 0, a.P);
+  if (values) in_range(op, "rows", a.rows, "a row of table", 0, a.P);
   if (a.R % 2) fail(op, "table has R=" + std::to_string(a.R) + ", expected an even number");
   scalar_in(op, "interleaved", a.interleaved, 0, 1);
   if (a.offset < 0 || a.offset + a.R > a.D)
     fail(op, "offset is " + std::to_string(a.offset) + ", expected 0 to D - R = " + std::to_string(a.D - a.R));
 }
 
-void check_kv_write(const Call& call) {
+void check_kv_write(const Call& call, bool values) {
+  if (!values) return;
   const auto a = kv_write_args(call);
   in_range("kv_write", "slots", a.slots, "a slot (or a negative number)", INT32_MIN, a.N * a.S);
 }
@@ -136,7 +139,7 @@ void check_tree_row(const char* op, const uint32_t* w, int64_t t, int64_t i, int
   if (!self) fail_at(op, "anc", t, double(w[i / 32]), "bit " + std::to_string(i) + " set: a row is its own ancestor");
 }
 
-void check_paged_attention(const Call& call) {
+void check_paged_attention(const Call& call, bool values) {
   const auto a = paged_attention_args(call);
   const char* op = "paged_attention";
   if (a.J == 0 || a.H % a.J)
@@ -146,6 +149,7 @@ void check_paged_attention(const Call& call) {
   scalar_in(op, "window", a.window, 0, INT32_MAX);
   scalar_in(op, "chunk", a.chunk, 0, INT32_MAX);
   scalar_in(op, "softcap", a.softcap, 0, kFloatMax);
+  if (!values) return;
   const int32_t *q_start = ints(a.q_start), *lens = ints(a.seq_lens);
   if (q_start[0] != 0) fail_at(op, "q_start", 0, q_start[0], "0");
   for (int64_t b = 0; b < a.B; b++)
@@ -172,21 +176,21 @@ void check_paged_attention(const Call& call) {
   }
 }
 
-void check_glu(const Call& call) {
+void check_glu(const Call& call, bool) {
   const auto a = glu_args(call);
   scalar_in("glu", "kind", a.kind, 0, 5);
   if (a.kind == 5) scalar_in("glu", "limit", a.limit, 0, kFloatMax);
 }
 
-void check_act(const Call& call) { scalar_in("act", "kind", act_args(call).kind, 0, 4); }
+void check_act(const Call& call, bool) { scalar_in("act", "kind", act_args(call).kind, 0, 4); }
 
-void check_logits(const Call& call) {
+void check_logits(const Call& call, bool) {
   const auto a = logits_args(call);
   scalar_in("logits", "softcap", a.softcap, 0, kFloatMax);
   scalar_in("logits", "valid", a.valid, 0, double(a.V));
 }
 
-void check_fused_qkv(const Call& call) {
+void check_fused_qkv(const Call& call, bool values) {
   const auto a = fused_qkv_args(call);
   const char* op = "fused_qkv";
   equal(op, "the number of rows of wq", a.Q, a.H * a.D, "H x D, the heads of q");
@@ -196,12 +200,12 @@ void check_fused_qkv(const Call& call) {
   if (a.rope) {
     if (a.R % 2 || a.R > a.D)
       fail(op, "rope has R=" + std::to_string(a.R) + ", expected an even number up to D=" + std::to_string(a.D));
-    in_range(op, "rows", a.rows, "a row of rope", 0, a.P);
+    if (values) in_range(op, "rows", a.rows, "a row of rope", 0, a.P);
   }
-  in_range(op, "slots", a.slots, "a slot (or a negative number)", INT32_MIN, a.N * a.S);
+  if (values) in_range(op, "slots", a.slots, "a slot (or a negative number)", INT32_MIN, a.N * a.S);
 }
 
-void check_fused_glu(const Call& call) {
+void check_fused_glu(const Call& call, bool) {
   const auto a = fused_glu_args(call);
   scalar_in("fused_glu", "kind", a.kind, 0, 4);
   check_activations("fused_glu", a.activations);
@@ -219,7 +223,6 @@ const Column kColumns[] = {
 
 void check_columns(const SampleArgs& a) {
   const char* op = "sample";
-  equal(op, "the number of columns", a.C, int64_t(SamplingColumn::count), "csrc/sampling.def");
   for (int64_t r = 0; r < a.R; r++)
     for (int64_t k = 0; k < a.C; k++) {
       const Column& column = kColumns[k];
@@ -251,22 +254,25 @@ void check_bias(const SampleArgs& a) {
   }
 }
 
-void check_sample(const Call& call) {
+void check_sample(const Call& call, bool values) {
   const auto a = sample_args(call);
   const char* op = "sample";
   if (a.R == 0) return;
   if (a.V == 0) fail(op, "logits has V=0, expected at least one token");
-  check_columns(a);
+  equal(op, "the number of columns", a.C, int64_t(SamplingColumn::count), "csrc/sampling.def");
+  if (values) check_columns(a);
   if (!a.counts != !a.counts_row) fail(op, "counts and counts_row go together: pass both or neither");
-  if (a.counts_row) in_range(op, "counts_row", a.counts_row, "a row of counts (-1: none)", -1, a.U);
-  if (a.bias_start) check_bias(a);
-  else if (a.bias_ids || a.bias_values) fail(op, "bias_start is missing, but bias_ids or bias_values is given");
+  if (values && a.counts_row) in_range(op, "counts_row", a.counts_row, "a row of counts (-1: none)", -1, a.U);
+  if (values && a.bias_start) check_bias(a);
+  else if (!a.bias_start && (a.bias_ids || a.bias_values))
+    fail(op, "bias_start is missing, but bias_ids or bias_values is given");
   if (a.mask) equal(op, "the number of words in a row of mask", a.W, div_up(a.V, 32), "32 tokens a word");
   if ((a.top_ids || a.top_logprobs) && a.K > a.V)
     fail(op, "top_ids has K=" + std::to_string(a.K) + ", expected at most V=" + std::to_string(a.V));
 }
 
-void check_tree_accept(const Call& call) {
+void check_tree_accept(const Call& call, bool values) {
+  if (!values) return;
   const auto a = tree_accept_args(call);
   const char* op = "tree_accept";
   if (a.B) in_range(op, "num_nodes", a.num_nodes, "a number of nodes", 1, a.Q + 1);
@@ -279,7 +285,8 @@ void check_tree_accept(const Call& call) {
   }
 }
 
-void check_kv_compact(const Call& call) {
+void check_kv_compact(const Call& call, bool values) {
+  if (!values) return;
   const auto a = kv_compact_args(call);
   const char* op = "kv_compact";
   for (int64_t b = 0; b < a.B; b++) {
@@ -301,7 +308,8 @@ void check_kv_compact(const Call& call) {
   }
 }
 
-void check_kv_copy_pages(const Call& call) {
+void check_kv_copy_pages(const Call& call, bool values) {
+  if (!values) return;
   const auto a = kv_copy_pages_args(call);
   const char* op = "kv_copy_pages";
   in_range(op, "src", a.src, "a page", 0, a.N);

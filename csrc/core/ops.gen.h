@@ -6,7 +6,7 @@ namespace eyrie {
 
 enum class SamplingColumn { temperature, top_k, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty, count };
 
-// src:u8[L] permute:i32 -> out:w[N,K]
+// src:u8[L]^ permute:i32 -> out:w[N,K]
 struct PackWeightArgs {
   const Tensor *src, *out;  // null: absent
   int permute;
@@ -23,7 +23,7 @@ EYRIE_INLINE PackWeightArgs pack_weight_args(const Call& c) {
   return a;
 }
 
-// src:any[L] -> out:any[L]
+// src:any[L]^ -> out:any[L]
 struct CastArgs {
   const Tensor *src, *out;  // null: absent
   int64_t L;

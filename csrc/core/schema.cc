@@ -42,8 +42,8 @@ int symbol_of(Op& op, const std::string& name) {
 Arg parse_arg(Op& op, std::string word, bool output) {
   Arg a;
   a.written = output;
-  while (word.back() == '?' || word.back() == '!') {
-    (word.back() == '?' ? a.optional : a.written) = true;
+  while (word.back() == '?' || word.back() == '!' || word.back() == '^') {
+    (word.back() == '?' ? a.optional : word.back() == '!' ? a.written : a.host) = true;
     word.pop_back();
   }
   const size_t colon = word.find(':'), bracket = word.find('[');
@@ -205,8 +205,8 @@ void bind(const Op& op, Call& call) {
       if (*same != int(x.dtype))
         fail("EYRIE_DTYPE", op, a, std::string("is ") + dtype_text(x) + ", expected " + dtype_info(DType(*same)).name);
     }
-    if (device < 0) device = int(x.device);
-    if (device != int(x.device)) fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device");
+    if (device < 0 && !a.host) device = int(x.device);
+    if (device != int(x.device) && !a.host) fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device");
     if (a.dims.size() != x.rank)
       fail("EYRIE_SHAPE", op, a,
            "has shape " + shape_text(x) + ", expected " + std::to_string(a.dims.size()) + " dimensions");

@@ -20,6 +20,7 @@ struct Arg {
   bool strided = false;   // rows may be strided
   bool optional = false;
   bool written = false;   // output or in place
+  bool host = false;      // may lie in host memory, whatever the device
   std::vector<Dim> dims;
 };
 

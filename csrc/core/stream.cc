@@ -29,7 +29,7 @@ void Stream::push(Job job) {
 
 void Stream::enqueue(std::unique_ptr<Launch> launch) {
   if (capture_) {
-    capture_->push_back(std::move(launch));
+    capture_->launches.push_back(std::move(launch));
     return;
   }
   Job job;
@@ -113,25 +113,37 @@ void Stream::loop() {
   }
 }
 
-void Stream::run(const Launch& launch) {
+// Runs f; what it throws is kept for the next read.
+template <class F>
+void Stream::guard(const char* what, F f) {
   if (failure_ || stop_) return;
   try {
-    if (launch.check) launch.check(launch.call);
-    backend_->run(launch);
+    f();
   } catch (const Error& e) {
     failure_ = std::make_unique<Error>(e);
   } catch (const std::exception& e) {
-    failure_ = std::make_unique<Error>("EYRIE_EXECUTION", std::string(launch.op->name) + ": " + e.what());
+    failure_ = std::make_unique<Error>("EYRIE_EXECUTION", std::string(what) + ": " + e.what());
   }
+}
+
+void Stream::run(const Launch& launch) {
+  guard(launch.op->name, [&] {
+    if (launch.check) launch.check(launch.call, backend_->host_memory());
+    backend_->run(launch);
+  });
+}
+
+void Stream::run(const Graph& graph) {
+  bool done = false;
+  guard("graph", [&] { done = backend_->replay(graph); });
+  if (done) return;
+  for (const auto& launch : graph.launches) run(*launch);
 }
 
 void Stream::execute(Job& job) {
   if (job.launch) return run(*job.launch);
   if (job.action) return job.action();
-  if (job.graph) {
-    for (const auto& launch : *job.graph) run(*launch);
-    return;
-  }
+  if (job.graph) return run(*job.graph);
   try {
     if (!job.done) {
       backend_->copy_in(job.destination, job.bytes.data(), job.bytes.size());

@@ -14,9 +14,6 @@
 
 namespace eyrie {
 
-// A recorded list of launches that can be replayed.
-using Graph = std::vector<std::unique_ptr<Launch>>;
-
 class Stream {
  public:
   explicit Stream(std::unique_ptr<Backend> backend);
@@ -57,6 +54,9 @@ class Stream {
   void loop();
   void execute(Job& job);
   void run(const Launch& launch);
+  void run(const Graph& graph);
+  template <class F>
+  void guard(const char* what, F f);
 
   std::unique_ptr<Backend> backend_;
   std::mutex mutex_;

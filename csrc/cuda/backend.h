@@ -1,4 +1,5 @@
-// The CUDA backend as the rest of the addon sees it: no CUDA headers. Built as absent.cc when there is no CUDA compiler.
+// The CUDA backend as the rest of the addon sees it: no CUDA headers. Built as absent.cc when there is no CUDA compiler; the
+// emulation (csrc/emulation) is in test builds only.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@ namespace eyrie::cuda {
 
 struct Probe {
   bool built = false;  // compiled into this addon
+  bool emulated = false;  // the kernels run on the CPU here, as device 'emulated'
   int devices = 0;  // usable devices
   int code = 0;  // cudaError_t of the probe
   int driver = 0;  // driver's CUDA version, 0: no driver
@@ -16,8 +18,14 @@ struct Probe {
   std::string message;  // why no device is usable, and what to do
 };
 
+struct DeviceMemory {
+  double free = 0, total = 0;  // bytes
+};
+
 Probe probe();
 // Throws EYRIE_NO_DEVICE with the probe's message.
 std::unique_ptr<Backend> make_backend(int device);
+std::unique_ptr<Backend> make_emulated();
+DeviceMemory device_memory(int device);
 
 }  // namespace eyrie::cuda

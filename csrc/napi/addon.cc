@@ -258,6 +258,8 @@ Value create_stream(const CallbackInfo& info) {
     backend = cpu::make_backend(int(number(info, 1, "threads")), text(info, 2, "level"));
   } else if (device.rfind("cuda", 0) == 0 && (device.size() == 4 || (device.size() > 5 && device[4] == ':'))) {
     backend = cuda::make_backend(device.size() == 4 ? 0 : std::atoi(device.c_str() + 5));
+  } else if (device == "emulated") {
+    backend = cuda::make_emulated();
   } else {
     invalid("device must be 'cpu', 'cuda' or 'cuda:N', got '" + device + "'");
   }
@@ -329,10 +331,20 @@ Value machine(const CallbackInfo& info) {
   const cuda::Probe p = cuda::probe();
   auto c = Napi::Object::New(env);
   c["built"] = p.built;
+  c["emulated"] = p.emulated;
   c["devices"] = p.devices;
   c["driver"] = p.driver;
   c["message"] = p.message;
   o["cuda"] = c;
+  return o;
+}
+
+// deviceMemory(device) -> {free, total} bytes of a GPU; zeros when there is none
+Value device_memory(const CallbackInfo& info) {
+  const cuda::DeviceMemory m = cuda::device_memory(int(number(info, 0, "device")));
+  auto o = Napi::Object::New(info.Env());
+  o["free"] = m.free;
+  o["total"] = m.total;
   return o;
 }
 
@@ -388,5 +400,6 @@ NAPI_MODULE_INIT() {
   add<schema>(env, exports, "schema");
   add<machine>(env, exports, "machine");
   add<memory>(env, exports, "memory");
+  add<device_memory>(env, exports, "deviceMemory");
   return exports;
 }

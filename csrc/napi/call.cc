@@ -56,7 +56,7 @@ napi_value trampoline(napi_env env, napi_callback_info info) {
       Slot* slot = environment.find(handle);
       if (!slot) fail("EYRIE_DISPOSED", op, a, "is disposed");
       if (a.written && !slot->storage->writable()) fail("EYRIE_INVALID_ARGUMENT", op, a, "is a read-only mapped file");
-      if (slot->tensor.device != stream.backend().device())
+      if (slot->tensor.device != stream.backend().device() && !(a.host && slot->tensor.device == DeviceKind::cpu))
         fail("EYRIE_INVALID_ARGUMENT", op, a, "is on another device than the stream");
       call.tensor[i] = slot->tensor;
       launch->keep.push_back(slot->storage);

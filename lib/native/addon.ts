@@ -10,7 +10,7 @@ export interface Machine {
   levels: string[];
   /** Levels built into the addon that this processor lacks. */
   missingLevels: string[];
-  cuda: { built: boolean; devices: number; driver: number; message: string };
+  cuda: { built: boolean; emulated: boolean; devices: number; driver: number; message: string };
 }
 
 /** The exports of the native addon. Tensors, streams and graphs are numbers; errors carry a `code`. */
@@ -40,5 +40,6 @@ export interface Addon {
   onError(make: (code: string, message: string) => Error): void;
   schema(): { name: string; signature: string }[];
   machine(): Machine;
+  deviceMemory(device: number): { free: number; total: number };
   memory(): { allocated: number; peak: number; tensors: number; streams: number };
 }

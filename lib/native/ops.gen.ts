@@ -10,13 +10,13 @@ export interface NativeOps {
    * fragment tiles. Values are kept exactly. `permute` > 0 is a head size: rows of each head are reordered
    * 0,2,4,…,1,3,5,… (from interleaved to half rotary pairing); 0 keeps the order.
    *
-   * `src:u8[L] permute:i32 -> out:w[N,K]`
+   * `src:u8[L]^ permute:i32 -> out:w[N,K]`
    */
   pack_weight(stream: number, src: Handle, permute: number, out: Handle): void;
   /**
    * Converts between dense float types, element by element, rounding to nearest even.
    *
-   * `src:any[L] -> out:any[L]`
+   * `src:any[L]^ -> out:any[L]`
    */
   cast(stream: number, src: Handle, out: Handle): void;
   /**
@@ -150,8 +150,8 @@ export interface NativeOps {
 
 /** The table as data. */
 export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
-  { name: 'pack_weight', signature: 'src:u8[L] permute:i32 -> out:w[N,K]' },
-  { name: 'cast', signature: 'src:any[L] -> out:any[L]' },
+  { name: 'pack_weight', signature: 'src:u8[L]^ permute:i32 -> out:w[N,K]' },
+  { name: 'cast', signature: 'src:any[L]^ -> out:any[L]' },
   { name: 'embed', signature: 'table:w[V,D] ids:i32[T] pos:f32[P,D]? positions:i32[T]? scale:f32 -> out:f[T,D]' },
   { name: 'take_rows', signature: 'x:f~[T,D] rows:i32[R] -> out:f[R,D]' },
   { name: 'norm', signature: 'x:f~[T,G,D] weight:f32[W,D]? bias:f32[V,D]? eps:f32 kind:i32 rounding:i32 -> out:f~[T,G,D]' },

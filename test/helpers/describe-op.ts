@@ -6,32 +6,61 @@ import { distance } from './floats.ts';
 /** The devices and levels an op is tested on here; what this machine lacks becomes a skipped test that says so. */
 export interface Backend {
   name: string;
+  device: string;
   level: string;
+  /** CUDA arithmetic, on a GPU or emulated: other summation orders, approximate exponentials. */
+  cuda: boolean;
   /** Whether results must have the bits of the other exact levels (baseline has no fused multiply-add). */
   exact: boolean;
 }
 
 const machine = native().machine();
 
-/** Runs `body` once per level that this CPU has, with a stream of `threads` threads; skips the others aloud. */
+/** The streams that ops are tested on here: `'cuda:0'` with a GPU, `'emulated'` in the build of `npm run test:emulated`. */
+const devices = [
+  ...(machine.cuda.devices > 0 ? ['cuda:0'] : []),
+  ...(machine.cuda.emulated ? ['emulated'] : []),
+];
+
+/** Another stream on the same device and level, with another number of threads where there are threads. */
+export function another(backend: Backend, threads: number): Stream {
+  return new Stream(backend.cuda ? { device: backend.device } : { level: backend.level, threads });
+}
+
+/**
+ * Runs `body` once per level that this CPU has, with a stream of `threads` threads, and once per CUDA device; skips the
+ * levels that are missing aloud. With EYRIE_TEST_DEVICES=cuda only the CUDA devices run.
+ */
 export function describeLevels(
   title: string,
   body: (stream: () => Stream, backend: Backend) => void,
   threads: number = 2,
 ): void {
+  const cudaOnly = process.env.EYRIE_TEST_DEVICES === 'cuda';
+  const backends: Backend[] = [
+    ...(cudaOnly ? [] : machine.levels).map((level) => ({
+      name: `cpu ${level}`,
+      device: 'cpu',
+      level,
+      cuda: false,
+      exact: level !== 'baseline',
+    })),
+    ...devices.map((device) => ({ name: device, device, level: '', cuda: true, exact: false })),
+  ];
   describe(title, () => {
-    for (const level of machine.levels) {
-      describe(`cpu ${level}`, () => {
+    for (const backend of backends) {
+      describe(backend.name, () => {
         let stream: Stream;
         beforeAll(() => {
-          stream = new Stream({ level, threads });
+          stream = another(backend, threads);
         });
         afterAll(() => {
           stream.dispose();
         });
-        body(() => stream, { name: `cpu ${level}`, level, exact: level !== 'baseline' });
+        body(() => stream, backend);
       });
     }
+    if (cudaOnly) return;
     for (const level of machine.missingLevels) {
       it.skip(`cpu ${level}: this processor (${machine.cpu}) lacks its instructions`, () => {});
     }

@@ -14,7 +14,7 @@ namespace eyrie::cpu {
 namespace baseline {
 extern const Kernel kernels[];
 }
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EYRIE_BASELINE_ONLY)
 namespace avx2 {
 extern const Kernel kernels[];
 }
@@ -26,7 +26,7 @@ extern const Kernel kernels[];
 namespace {
 
 bool always() { return true; }
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EYRIE_BASELINE_ONLY)
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
@@ -57,7 +57,7 @@ double cgroup_cores() {
 const std::vector<Level>& levels() {
   static const std::vector<Level> all = {
       {"baseline", baseline::kernels, always},
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(EYRIE_BASELINE_ONLY)
       {"avx2", avx2::kernels, has_avx2},
       {"avx512", avx512::kernels, has_avx512},
 #endif

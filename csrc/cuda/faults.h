@@ -1,0 +1,13 @@
+// What a kernel reported through its Fault (context.h), as an error of the host.
+#pragma once
+#include "core/error.h"
+#include "cuda/context.h"
+
+namespace eyrie::cuda {
+
+// Throws EYRIE_EXECUTION when a fault is there, and clears it. The stream must be idle.
+void throw_fault(Fault& fault);
+// Throws EYRIE_UNSUPPORTED when the op has no CUDA kernel.
+void require_kernel(int op);
+
+}  // namespace eyrie::cuda

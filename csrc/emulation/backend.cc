@@ -1,0 +1,90 @@
+// The device 'emulated': the CUDA kernels, compiled by the C++ compiler, on the CPU. Test builds only; it replaces
+// cuda/backend.cu and shares everything else with it.
+#include "cuda/backend.h"
+
+#include <cstring>
+#include <vector>
+
+#include "core/checks.h"
+#include "core/error.h"
+#include "cuda/faults.h"
+#include "cuda/kernels.h"
+
+namespace eyrie::cuda {
+namespace {
+
+constexpr size_t kTickets = size_t(1) << 16;
+
+class EmulatedBackend : public Backend {
+ public:
+  EmulatedBackend() : tickets_(kTickets, 0) {
+    context_.fault = &fault_;
+    context_.sms = 4;
+    context_.arch = 90;
+    context_.shared_limit = 227 * 1024;
+    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->workspace(bytes); };
+    context_.tickets_ = [](Context* c, size_t count) { return self(c)->tickets(count); };
+    context_.upload_ = [](Context*, const void* host, size_t) { return host; };
+    context_.owner = this;
+  }
+  DeviceKind device() const override { return DeviceKind::cuda; }
+  std::string describe() const override { return "emulated"; }
+  bool host_memory() const override { return false; }
+
+  void prepare(Launch& launch) override {
+    require_kernel(launch.op->index);
+    launch.check = find_check(launch.op->name);
+  }
+  void run(const Launch& launch) override {
+    context_.op = launch.op->index;
+    kKernels[launch.op->index](launch.call, context_);
+    for (uint32_t t : tickets_)
+      if (t) throw Error("EYRIE_EXECUTION", std::string(launch.op->name) + ": left a ticket that is not zero");
+  }
+  void copy_in(void* device, const void* host, size_t bytes) override { memcpy(device, host, bytes); }
+  void copy_out(void* host, const void* device, size_t bytes) override {
+    throw_fault(fault_);
+    if (bytes) memcpy(host, device, bytes);
+  }
+  std::shared_ptr<Storage> allocate(size_t bytes) override {
+    void* p = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    if (!p) throw Error("EYRIE_OUT_OF_MEMORY", "cannot allocate " + std::to_string(bytes) + " bytes");
+    memset(p, 0, bytes);
+    return Storage::adopt(p, bytes, DeviceKind::cuda, [](void* q) { free(q); });
+  }
+
+ private:
+  static EmulatedBackend* self(Context* c) { return static_cast<EmulatedBackend*>(c->owner); }
+  // Poisoned each time: nothing may be left from the call before.
+  void* workspace(size_t bytes) {
+    const size_t padded = (bytes + 511) / 256 * 256;
+    free(workspace_);
+    workspace_ = aligned_alloc(256, padded);
+    memset(workspace_, 0xff, padded);
+    return workspace_;
+  }
+  uint32_t* tickets(size_t count) {
+    if (count > kTickets) throw Error("EYRIE_EXECUTION", "too many tickets");
+    return tickets_.data();
+  }
+
+  Context context_;
+  Fault fault_ = {};
+  void* workspace_ = nullptr;
+  std::vector<uint32_t> tickets_;
+};
+
+}  // namespace
+
+Probe probe() {
+  Probe p;
+  p.emulated = true;
+  p.message = "this addon emulates CUDA on the CPU (a test build): use device 'emulated'";
+  return p;
+}
+
+std::unique_ptr<Backend> make_backend(int) { throw Error("EYRIE_NO_DEVICE", "device cuda: " + probe().message); }
+std::unique_ptr<Backend> make_emulated() { return std::make_unique<EmulatedBackend>(); }
+DeviceMemory device_memory(int) { return {}; }
+
+}  // namespace eyrie::cuda
