@@ -46,7 +46,8 @@ class CudaBackend : public Backend {
     context_.arch = arch;
     context_.shared_limit = p.sharedMemPerBlockOptin;
     context_.chained = !std::getenv("EYRIE_NO_CHAINING");
-    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->workspace(bytes); };
+    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->grown(self(c)->workspace_, bytes); };
+    context_.scratch_ = [](Context* c, size_t bytes) { return self(c)->grown(self(c)->scratch_, bytes); };
     context_.tickets_ = [](Context* c, size_t count) { return self(c)->tickets(count); };
     context_.upload_ = [](Context* c, const void* host, size_t bytes) { return self(c)->upload(host, bytes); };
     context_.owner = this;
@@ -56,7 +57,7 @@ class CudaBackend : public Backend {
     cudaStreamSynchronize(stream_);
     staging_.reset();
     for (void* p : retired_) cudaFree(p);
-    for (void* p : {workspace_, upload_, static_cast<void*>(tickets_)}) cudaFree(p);
+    for (void* p : {workspace_.data, scratch_.data, upload_, static_cast<void*>(tickets_)}) cudaFree(p);
     cudaFreeHost(fault_);
     cudaStreamDestroy(stream_);
   }
@@ -138,14 +139,17 @@ class CudaBackend : public Backend {
     return compiled;
   }
 
+  struct Grown {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
   // Recorded graphs hold the address, so that what is outgrown stays.
-  void* workspace(size_t bytes) {
-    if (bytes <= workspace_bytes_) return workspace_;
-    const size_t wanted = std::max(bytes, workspace_bytes_ * 2);
+  void* grown(Grown& g, size_t bytes) {
+    if (bytes <= g.bytes) return g.data;
+    const size_t wanted = std::max(bytes, g.bytes * 2);
     void* p = allocate_device(wanted);
-    if (workspace_) retired_.push_back(workspace_);
-    workspace_ = p;
-    workspace_bytes_ = wanted;
+    if (g.data) retired_.push_back(g.data);
+    g = {p, wanted};
     return p;
   }
   uint32_t* tickets(size_t count) {
@@ -172,8 +176,9 @@ class CudaBackend : public Backend {
   std::unique_ptr<Staging> staging_;
   Fault* fault_ = nullptr;
   uint32_t* tickets_ = nullptr;
-  void *workspace_ = nullptr, *upload_ = nullptr;
-  size_t workspace_bytes_ = 0, upload_bytes_ = 0;
+  Grown workspace_, scratch_;
+  void* upload_ = nullptr;
+  size_t upload_bytes_ = 0;
   std::vector<void*> retired_;
 };
 

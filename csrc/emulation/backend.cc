@@ -22,10 +22,15 @@ class EmulatedBackend : public Backend {
     context_.sms = 4;
     context_.arch = 90;
     context_.shared_limit = 227 * 1024;
-    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->workspace(bytes); };
+    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->poisoned(self(c)->workspace_, bytes); };
+    context_.scratch_ = [](Context* c, size_t bytes) { return self(c)->poisoned(self(c)->scratch_, bytes); };
     context_.tickets_ = [](Context* c, size_t count) { return self(c)->tickets(count); };
     context_.upload_ = [](Context*, const void* host, size_t) { return host; };
     context_.owner = this;
+  }
+  ~EmulatedBackend() override {
+    free(workspace_);
+    free(scratch_);
   }
   DeviceKind device() const override { return DeviceKind::cuda; }
   std::string describe() const override { return "emulated"; }
@@ -56,12 +61,12 @@ class EmulatedBackend : public Backend {
  private:
   static EmulatedBackend* self(Context* c) { return static_cast<EmulatedBackend*>(c->owner); }
   // Poisoned each time: nothing may be left from the call before.
-  void* workspace(size_t bytes) {
+  static void* poisoned(void*& memory, size_t bytes) {
     const size_t padded = (bytes + 511) / 256 * 256;
-    free(workspace_);
-    workspace_ = aligned_alloc(256, padded);
-    memset(workspace_, 0xff, padded);
-    return workspace_;
+    free(memory);
+    memory = aligned_alloc(256, padded);
+    memset(memory, 0xff, padded);
+    return memory;
   }
   uint32_t* tickets(size_t count) {
     if (count > kTickets) throw Error("EYRIE_EXECUTION", "too many tickets");
@@ -70,7 +75,7 @@ class EmulatedBackend : public Backend {
 
   Context context_;
   Fault fault_ = {};
-  void* workspace_ = nullptr;
+  void *workspace_ = nullptr, *scratch_ = nullptr;
   std::vector<uint32_t> tickets_;
 };
 
