@@ -1,6 +1,7 @@
 // embed: rows of a packed table, scaled, plus learned positions. Neighbouring threads take neighbouring inputs of a row: four
 // lanes' fragments hold a row's half of a block, so that the bytes a warp touches are whole sectors.
 #include "cuda/kernels.h"
+#include "cuda/math.cuh"
 #include "cuda/tiles.cuh"
 
 namespace eyrie::cuda {

@@ -291,17 +291,4 @@ GPU_INLINE void load_matrix4(uint32_t (&r)[4], const void* row) {
 #endif
 }
 
-// ---- arithmetic that the compiler may not contract ----
-// One rounding each, so that a formula gives the bits of the CPU's.
-
-#ifdef EYRIE_EMULATED  // compiled with -ffp-contract=off
-GPU_INLINE float mul_rn(float a, float b) { return a * b; }
-GPU_INLINE float add_rn(float a, float b) { return a + b; }
-GPU_INLINE float sub_rn(float a, float b) { return a - b; }
-#else
-GPU_INLINE float mul_rn(float a, float b) { return __fmul_rn(a, b); }
-GPU_INLINE float add_rn(float a, float b) { return __fadd_rn(a, b); }
-GPU_INLINE float sub_rn(float a, float b) { return __fsub_rn(a, b); }
-#endif
-
 }  // namespace eyrie::cuda

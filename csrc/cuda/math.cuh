@@ -5,6 +5,11 @@
 
 namespace eyrie::cuda {
 
+// One rounding each, which the compiler may not contract.
+GPU_INLINE float mul_rn(float a, float b) { return __fmul_rn(a, b); }
+GPU_INLINE float add_rn(float a, float b) { return __fadd_rn(a, b); }
+GPU_INLINE float sub_rn(float a, float b) { return __fsub_rn(a, b); }
+
 GPU_INLINE float min_of(float a, float b) { return a < b ? a : b; }
 GPU_INLINE float max_of(float a, float b) { return a > b ? a : b; }
 

@@ -2,7 +2,7 @@
 // in ascending order; lane l of a warp then adds the virtual lanes l, l + 32, ..., l + 224 pairwise, and the warp its lanes by
 // halves. One warp, or a block of any number of threads, gets the same bits.
 #pragma once
-#include "cuda/gpu.cuh"
+#include "cuda/math.cuh"
 
 namespace eyrie::cuda {
 
