@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(256) head_rows(HeadRows a) {
   const float* x = j < 0 ? a.q + (int64_t(t) * a.heads + h) * to.d : a.k + (int64_t(t) * a.kv_heads + j) * to.d;
   const float* weight = j < 0 ? a.q_norm : a.k_norm;
   const float scale = weight ? rms_scale(row_sum_squares_warp(x, to.d), to.d, a.eps) : 1.0f;
-  auto value = [&](int d) { return weight ? x[d] * scale * weight[d] : x[d]; };
+  auto value = [&](int d) { return weight ? rms_value<float>(x[d], scale, weight[d], false) : x[d]; };
   auto store = [&](int d, float v) {
     if (j < 0) store_activation(to.q, to.q_dtype, (int64_t(t) * a.heads + h) * to.d + d, v);
     else store_page(to.k, slot, j, d, v);

@@ -47,7 +47,7 @@ GPU_INLINE float row_scale(const Rows& x, int r) {
 // Element k of row r as the product sees it before rounding.
 GPU_INLINE float row_value(const Rows& x, int r, int k, float scale) {
   const float v = load_activation(x.x, x.dtype, r * x.stride + k);
-  return x.normed ? v * scale * x.norm[k] : v;
+  return x.normed ? rms_value<float>(v, scale, x.norm[k], false) : v;
 }
 
 enum class Mode { linear, glu, qkv };
@@ -106,8 +106,8 @@ struct Heads {
 
 // The rotation of one pair; the op `rope` has the same.
 GPU_INLINE void rotate(float& a, float& b, float c, float s) {
-  const float x = fmaf(a, c, -b * s);
-  b = fmaf(b, c, a * s);
+  const float x = fmaf(a, c, mul_rn(-b, s));
+  b = fmaf(b, c, mul_rn(a, s));
   a = x;
 }
 
