@@ -90,8 +90,7 @@ GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Ste
 template <class T, int D>
 GPU_INLINE float* partial_rows(const Args& a, const Plan& plan, const Run& run, int packed, int chunk) {
   const int heads = a.J * Shape<D>::parts;
-  return a.partials +
-         (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
+  return a.partials + (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
 }
 
 // Folds the chunks of one packed row by a warp and writes its result.
@@ -321,14 +320,13 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     const int start = c * kChunk;
     int seen = 0;
 #pragma unroll
-    for (int i = 0; i < kSteps; i++)
-      seen |= int(start + i * kStep + kStep > u.low && start + i * kStep < u.high) << i;
+    for (int i = 0; i < kSteps; i++) seen |= int(start + i * kStep + kStep > u.low && start + i * kStep < u.high) << i;
     float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
     const T* keys = next();
     if (seen) {
       const int lane = threadIdx.x & 31;
-      const T *a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
-      const T *b_at = keys + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
+      const T* a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
+      const T* b_at = keys + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
 #pragma unroll
       for (int k = 0; k < D / 16; k++) {
         uint32_t fa[4];

@@ -97,8 +97,8 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
       }
       for (int token = first_token; token < end_token; token++) {
         const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + key_row());
-        score_step_of<T, D>(s[2 * i], s[2 * i + 1], q, row < 0 ? x.zeros : keys + row * S::k_pitch,
-                            u.token[0] == token, u.token[1] == token);
+        score_step_of<T, D>(s[2 * i], s[2 * i + 1], q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
+                            u.token[1] == token);
       }
     }
     if (seen) softmax_chunk(a, u, t.start, s, m, l);

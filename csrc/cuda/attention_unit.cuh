@@ -110,8 +110,7 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
     for (int n = 0; n < 2 * kSteps; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        s[n][i] =
-            fmaf(u.slope[i >> 1], float(start + n * 8 + column + (i & 1) - u.position[i >> 1]), s[n][i]);
+        s[n][i] = fmaf(u.slope[i >> 1], float(start + n * 8 + column + (i & 1) - u.position[i >> 1]), s[n][i]);
   }
 #pragma unroll
   for (int h = 0; h < 2; h++) {
@@ -187,7 +186,7 @@ GPU_INLINE void value_step_of(float (&o)[C / 8][4], const uint32_t (&p)[4], cons
     load_matrix4<true>(b, at + n * 16);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
-      float(&d)[4] = o[2 * n + k];
+      float (&d)[4] = o[2 * n + k];
       float t[4] = {d[0], d[1], d[2], d[3]};
       const uint32_t pair[2] = {b[2 * k], b[2 * k + 1]};
       mma(t, p, pair, T());
@@ -222,8 +221,7 @@ GPU_INLINE void fold_state(State<C>& s, const float (&o)[C / 8][4], const float 
 #pragma unroll
     for (int n = 0; n < C / 8; n++)
 #pragma unroll
-      for (int e = 2 * h; e < 2 * h + 2; e++)
-        s.o[n][e] = f.skip ? s.o[n][e] : fmaf(s.o[n][e], f.old, f.add * o[n][e]);
+      for (int e = 2 * h; e < 2 * h + 2; e++) s.o[n][e] = f.skip ? s.o[n][e] : fmaf(s.o[n][e], f.old, f.add * o[n][e]);
   }
 }
 

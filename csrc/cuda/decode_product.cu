@@ -111,7 +111,8 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
   GPU_SHARED(raw_shared);
   Partials<T, C>& s = *reinterpret_cast<Partials<T, C>*>(raw_shared);
   uint32_t* const xs = reinterpret_cast<uint32_t*>(raw_shared + sizeof(Partials<T, C>));
-  constexpr int kDepth = F::kWords >= 4 || (T == 2 && C == 2 && F::kType == DType::q4_1) ? 2 / T : 4 / T;  // units on their way
+  constexpr int kDepth =
+      F::kWords >= 4 || (T == 2 && C == 2 && F::kType == DType::q4_1) ? 2 / T : 4 / T;  // units on their way
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = blockIdx.x;
   const int blocks = p.w[0].blocks, per = range_blocks(blocks);
   const int first = min(2 * warp * per, blocks), last = min(first + 2 * per, blocks), units = (last - first + 1) / 2;
@@ -217,8 +218,7 @@ void choose_mode(Context& context, Mode mode, const Product& p) {
       return;
     case Mode::glu: return choose_columns<F, Mode::glu, 2>(context, p, p.w[0].panels);
     case Mode::qkv:
-      return choose_columns<F, Mode::qkv, 2>(context, p,
-                                             (p.w[0].panels + p.w[1].panels) / 2 + (p.w[2].panels + 1) / 2);
+      return choose_columns<F, Mode::qkv, 2>(context, p, (p.w[0].panels + p.w[1].panels) / 2 + (p.w[2].panels + 1) / 2);
   }
 }
 

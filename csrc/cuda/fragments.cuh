@@ -6,7 +6,7 @@
 
 namespace eyrie::cuda {
 
-constexpr int kUnit = 64;   // inputs of a unit: two blocks
+constexpr int kUnit = 64;  // inputs of a unit: two blocks
 constexpr int kRanges = 16;  // K is cut into this many ranges, each summed from zero; results are added in their order
 
 // Blocks of 32 inputs in a range: a multiple of two, so that ranges consist of units.
@@ -148,7 +148,8 @@ struct WeightsQ4 {
   }
   static constexpr int kUnitBytes = 512, kScaleBytes = kMin ? 128 : 64;
   // alone: the unit has one block only.
-  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char* scales, bool alone, int lane) {
+  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char* scales, bool alone,
+                                     int lane) {
     raw.v = *reinterpret_cast<const uint4*>(unit + (alone ? lane / 2 : lane) * 16);
     if (alone) raw.v = lane & 1 ? uint4{raw.v.z, raw.v.w, 0, 0} : uint4{raw.v.x, raw.v.y, 0, 0};
 #pragma unroll

@@ -8,7 +8,8 @@ namespace {
 
 size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
-__global__ void __launch_bounds__(256) glu_rows(const float* gate, const float* up, int64_t n, int kind, void* out, DType t) {
+__global__ void __launch_bounds__(256)
+    glu_rows(const float* gate, const float* up, int64_t n, int kind, void* out, DType t) {
   dependency_wait();
   const int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x;
   if (i < n) store_activation(out, t, i, glu_value(kind, gate[i], up[i], 0.0f, 1.0f));

@@ -197,7 +197,8 @@ __global__ void __launch_bounds__(256) round_rows(Rows x, bf16* out, int width) 
   uint32_t* to = reinterpret_cast<uint32_t*>(out + int64_t(row) * width);
   for (int i = lane; i < width / 2; i += 32) {
     const int k = 2 * i;
-    to[i] = pack_bf16(k < x.k ? row_value(x, row, k, scale) : 0.0f, k + 1 < x.k ? row_value(x, row, k + 1, scale) : 0.0f);
+    to[i] =
+        pack_bf16(k < x.k ? row_value(x, row, k, scale) : 0.0f, k + 1 < x.k ? row_value(x, row, k + 1, scale) : 0.0f);
   }
 }
 

@@ -6,8 +6,8 @@ namespace eyrie::cuda {
 
 void require_activations(const char* op, const char* argument, DType t) {
   if (t != DType::f32 && t != DType::bf16)
-    throw Error("EYRIE_UNSUPPORTED",
-                std::string(op) + ": " + argument + " is " + dtype_info(t).name + "; on CUDA activations are f32 or bf16");
+    throw Error("EYRIE_UNSUPPORTED", std::string(op) + ": " + argument + " is " + dtype_info(t).name +
+                                         "; on CUDA activations are f32 or bf16");
 }
 
 bool exact_product(DType weights, bool round) { return !round || weights == DType::f32 || weights == DType::f16; }

@@ -17,14 +17,10 @@ struct Rows {  // of the input: f32 or bf16 [count, k]
 };
 
 inline Rows rows_of(const Tensor& x, const Tensor* norm, float eps) {
-  return {x.data,
-          x.dtype,
-          x.stride[0],
-          int(x.shape[0]),
-          int(x.shape[1]),
-          norm ? static_cast<const float*>(norm->data) : nullptr,
-          norm != nullptr,
-          eps};
+  return {x.data,          x.dtype,
+          x.stride[0],     int(x.shape[0]),
+          int(x.shape[1]), norm ? static_cast<const float*>(norm->data) : nullptr,
+          norm != nullptr, eps};
 }
 
 GPU_INLINE float load_activation(const void* p, DType t, int64_t i) {
@@ -38,9 +34,8 @@ GPU_INLINE void store_activation(void* p, DType t, int64_t i, float v) {
 // 1 / rms of row r, or 1. All lanes of the warp.
 GPU_INLINE float row_scale(const Rows& x, int r) {
   if (!x.normed) return 1.0f;
-  const float sum = x.dtype == DType::f32
-                        ? row_sum_squares_warp(static_cast<const float*>(x.x) + r * x.stride, x.k)
-                        : row_sum_squares_warp(static_cast<const bf16*>(x.x) + r * x.stride, x.k);
+  const float sum = x.dtype == DType::f32 ? row_sum_squares_warp(static_cast<const float*>(x.x) + r * x.stride, x.k)
+                                          : row_sum_squares_warp(static_cast<const bf16*>(x.x) + r * x.stride, x.k);
   return rms_scale(sum, x.k, x.eps);
 }
 
