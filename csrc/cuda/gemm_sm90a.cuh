@@ -180,7 +180,7 @@ template <class S>
 GPU_INLINE void gemm_consume(const GemmArgs& p, unsigned char* base, uint32_t shared, uint32_t rank) {
   const int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32;
   const uint32_t full = shared + S::bars_at, empty = full + 8 * S::stages;
-  const unsigned char* fragments = base + S::w_at + (group * 4 + warp) * 2048 + lane * 16;
+  const uint32_t fragments = shared + S::w_at + (group * 4 + warp) * 2048 + lane * 16;
   const uint64_t descriptor = swizzled_descriptor(shared + S::x_at);
   const int tiles = p.token_tiles * p.output_tiles;
   const bool odd = p.blocks & 1;
@@ -188,7 +188,7 @@ GPU_INLINE void gemm_consume(const GemmArgs& p, unsigned char* base, uint32_t sh
   total[0] = 0;
 
   const auto load = [&](int stage, int half) {
-    return *reinterpret_cast<const uint4*>(fragments + stage * S::w_bytes + half * 512);
+    return load_shared16(fragments + uint32_t(stage * S::w_bytes + half * 512));
   };
   const auto release = [&](int stage) {
     if constexpr (S::cluster == 1) {

@@ -63,7 +63,8 @@ struct Hang {
   uint32_t* at;  // or null
 };
 GPU_INLINE void barrier_wait(uint32_t bar, uint32_t parity, const Hang& hang, uint32_t code) {
-  if (barrier_test(bar, parity)) return;
+  for (int i = 0; i < 8; i++)
+    if (barrier_test(bar, parity)) return;
   const uint64_t start = nanoseconds();
   while (!barrier_test(bar, parity)) {
     if (nanoseconds() - start < uint64_t(EYRIE_BARRIER_SECONDS) * 1000000000u) continue;
@@ -112,6 +113,16 @@ GPU_INLINE int thread_index() {
   int i;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(i));
   return i;
+}
+
+// 16 bytes of shared memory.
+GPU_INLINE uint4 load_shared16(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
 }
 
 // ---- the copy engine ----
