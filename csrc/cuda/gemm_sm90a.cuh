@@ -84,10 +84,8 @@ GPU_INLINE void gemm_produce(const CUtensorMap* map, const GemmArgs& p, uint32_t
       if (lane == 0) {
         const uint32_t to = shared + S::x_at + ring.stage * S::x_bytes + rank * (box * 128);
         barrier_expect(bar, S::x_bytes + uint32_t(panels) * bytes);
-        if constexpr (S::cluster == 1)
-          copy_box(to, map, k * 64, row, bar);
-        else
-          copy_box(to, map, k * 64, row, bar, uint16_t((1 << S::cluster) - 1));
+        if constexpr (S::cluster == 1) copy_box(to, map, k * 64, row, bar);
+        else copy_box(to, map, k * 64, row, bar, uint16_t((1 << S::cluster) - 1));
       }
       if (lane < panels) copy_bulk(shared + S::w_at + ring.stage * S::w_bytes + lane * 2048, from, bytes, bar);
       __syncwarp();
@@ -102,10 +100,8 @@ GPU_INLINE float4 gemm_load4(const void* row, DType type, int n) {
   return {low_bf16(v.x), high_bf16(v.x), low_bf16(v.y), high_bf16(v.y)};
 }
 GPU_INLINE void gemm_store4(void* row, DType type, int n, const float4& v) {
-  if (type == DType::f32)
-    *reinterpret_cast<float4*>(static_cast<float*>(row) + n) = v;
-  else
-    *reinterpret_cast<uint2*>(static_cast<uint16_t*>(row) + n) = {pack_bf16(v.x, v.y), pack_bf16(v.z, v.w)};
+  if (type == DType::f32) *reinterpret_cast<float4*>(static_cast<float*>(row) + n) = v;
+  else *reinterpret_cast<uint2*>(static_cast<uint16_t*>(row) + n) = {pack_bf16(v.x, v.y), pack_bf16(v.z, v.w)};
 }
 GPU_INLINE float gemm_load(const void* base, DType type, int64_t at) {
   return type == DType::f32 ? static_cast<const float*>(base)[at] : to_float(static_cast<const bf16*>(base)[at]);
@@ -116,8 +112,8 @@ GPU_INLINE const void* gemm_row(const void* base, DType type, int64_t offset) {
 
 // sums: D[64 outputs from `output`, S::tokens rows from `token`] of this warpgroup.
 template <class S>
-GPU_INLINE void gemm_epilogue(const GemmArgs& p, const float (&sums)[S::tokens / 2], unsigned char* turn,
-                              int output, int token) {
+GPU_INLINE void gemm_epilogue(const GemmArgs& p, const float (&sums)[S::tokens / 2], unsigned char* turn, int output,
+                              int token) {
   const GemmEpilogue& e = p.e;
   const int thread = thread_index() % 128, lane = thread % 32;
   const int column = thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;  // where this thread's sums are
@@ -167,10 +163,8 @@ GPU_INLINE void gemm_epilogue(const GemmArgs& p, const float (&sums)[S::tokens /
         float v = strip[i / 64 * S::strip_row + i % 64];
         if (e.bias) v += e.bias[o];
         if (e.residual) v += gemm_load(e.residual, e.residual_type, m * e.residual_stride + o);
-        if (e.out_type == DType::f32)
-          static_cast<float*>(e.out)[m * e.out_stride + o] = v;
-        else
-          static_cast<bf16*>(e.out)[m * e.out_stride + o] = to_bf16(v);
+        if (e.out_type == DType::f32) static_cast<float*>(e.out)[m * e.out_stride + o] = v;
+        else static_cast<bf16*>(e.out)[m * e.out_stride + o] = to_bf16(v);
       }
     }
   }
@@ -247,15 +241,13 @@ GPU_INLINE void gemm_consume(const GemmArgs& p, unsigned char* base, uint32_t sh
     release(before);
     const GemmTile tile = gemm_tile(p, t);
     const int output = ((tile.output * S::cluster + int(rank)) * S::consumers + group) * 64;
-    if constexpr (S::ranges)
-      gemm_epilogue<S>(p, total, base + S::turn_at, output, tile.token * S::tokens);
-    else
-      gemm_epilogue<S>(p, part, base + S::turn_at, output, tile.token * S::tokens);
+    if constexpr (S::ranges) gemm_epilogue<S>(p, total, base + S::turn_at, output, tile.token * S::tokens);
+    else gemm_epilogue<S>(p, part, base + S::turn_at, output, tile.token * S::tokens);
   }
 }
 
 template <class S>
-__global__ void __cluster_dims__(S::cluster, 1, 1) __launch_bounds__(S::threads, 1)
+__global__ void EYRIE_CLUSTER(S::cluster) __launch_bounds__(S::threads, 1)
     gemm_kernel(const __grid_constant__ CUtensorMap map, const __grid_constant__ GemmArgs p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   GPU_SHARED(base);
@@ -270,10 +262,8 @@ __global__ void __cluster_dims__(S::cluster, 1, 1) __launch_bounds__(S::threads,
     }
     barrier_init_fence();
   }
-  if constexpr (S::cluster == 1)
-    __syncthreads();
-  else
-    cluster_sync();
+  if constexpr (S::cluster == 1) __syncthreads();
+  else cluster_sync();
   dependency_wait();
   if (threadIdx.x < 128) {
     give_registers<S::producer_registers>();

@@ -88,6 +88,13 @@ GPU_INLINE void named_barrier(int id, int threads) {
 
 // ---- clusters ----
 
+// On a kernel: blocks come in clusters of n.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define EYRIE_CLUSTER(n) __cluster_dims__(n, 1, 1)
+#else
+#define EYRIE_CLUSTER(n)
+#endif
+
 GPU_INLINE uint32_t cluster_rank() {
   uint32_t r;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
@@ -129,15 +136,15 @@ GPU_INLINE uint4 load_shared16(uint32_t address) {
 
 // `bytes` contiguous bytes; addresses and size are multiples of 16.
 GPU_INLINE void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t bar) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-      "l"(from), "r"(bytes), "r"(bar)
-      : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(bar)
+               : "memory");
 }
 // The map's box whose first element is (row, column); what lies outside the tensor arrives as zeros, and counts as bytes.
 GPU_INLINE void copy_box(uint32_t to, const CUtensorMap* map, int column, int row, uint32_t bar) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
+          "r"(to),
       "l"(map), "r"(column), "r"(row), "r"(bar)
       : "memory");
 }
@@ -149,9 +156,7 @@ GPU_INLINE void copy_box(uint32_t to, const CUtensorMap* map, int column, int ro
       "l"(map), "r"(column), "r"(row), "r"(bar), "h"(blocks)
       : "memory");
 }
-GPU_INLINE void prefetch_map(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
+GPU_INLINE void prefetch_map(const CUtensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 // ---- wgmma ----
 
@@ -177,21 +182,30 @@ GPU_INLINE uint64_t swizzled_descriptor(uint32_t address) {
   return uint64_t((address & 0x3ffffu) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
 }
 
-#define EYRIE_REGS_0 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define EYRIE_REGS_1 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-#define EYRIE_REGS_2 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define EYRIE_REGS_3 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-#define EYRIE_F8(i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define EYRIE_REGS_0                                                                                                   \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30," \
+  "%31"
+#define EYRIE_REGS_1                                                                                                  \
+  "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%" \
+  "60,%61,%62,%63"
+#define EYRIE_REGS_2                                                                                                  \
+  "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%" \
+  "92,%93,%94,%95"
+#define EYRIE_REGS_3                                                                                                 \
+  "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%" \
+  "119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define EYRIE_F8(i)                                                                                           \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
 #define EYRIE_F32(i) EYRIE_F8(i), EYRIE_F8(i + 8), EYRIE_F8(i + 16), EYRIE_F8(i + 24)
 // operands after the accumulators: a0..a3, descriptor of B, whether to add to D
-#define EYRIE_WGMMA(n, registers, i0, i1, i2, i3, ib, iadd, ...)                                                  \
-  asm volatile(                                                                                                   \
-      "{\n .reg .pred p;\n setp.ne.b32 p, %" #iadd ", 0;\n"                                                       \
-      " wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" registers "}, {%" #i0 ",%" #i1 ",%" #i2 ",%" #i3 \
-      "}, %" #ib ", p, 1, 1, 0;\n}"                                                                               \
-      : __VA_ARGS__                                                                                               \
-      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(add))
+#define EYRIE_WGMMA(n, registers, i0, i1, i2, i3, ib, iadd, ...)                                                     \
+  asm volatile("{\n .reg .pred p;\n setp.ne.b32 p, %" #iadd                                                          \
+               ", 0;\n"                                                                                              \
+               " wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" registers "}, {%" #i0 ",%" #i1 ",%" #i2 \
+               ",%" #i3 "}, %" #ib ", p, 1, 1, 0;\n}"                                                                \
+               : __VA_ARGS__                                                                                         \
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b), "r"(add))
 
 // d = A · B (+ d), asynchronously, by the four warps of a warpgroup: A[64,16] in registers, warp w holding rows 16w..16w+15 as an
 // A fragment of mma.m16n8k16; B[16,n] in shared memory; D[64,n]: warp w has rows 16w.., d[4j..4j+3] is the D fragment of columns
@@ -203,11 +217,11 @@ GPU_INLINE void wgmma_bf16(float (&d)[n / 2], const uint4& a, uint64_t b, int ad
   if constexpr (n == 128)
     EYRIE_WGMMA(128, EYRIE_REGS_0 "," EYRIE_REGS_1, 64, 65, 66, 67, 68, 69, EYRIE_F32(0), EYRIE_F32(32));
   if constexpr (n == 192)
-    EYRIE_WGMMA(192, EYRIE_REGS_0 "," EYRIE_REGS_1 "," EYRIE_REGS_2, 96, 97, 98, 99, 100, 101, EYRIE_F32(0), EYRIE_F32(32),
-                EYRIE_F32(64));
+    EYRIE_WGMMA(192, EYRIE_REGS_0 "," EYRIE_REGS_1 "," EYRIE_REGS_2, 96, 97, 98, 99, 100, 101, EYRIE_F32(0),
+                EYRIE_F32(32), EYRIE_F32(64));
   if constexpr (n == 256)
-    EYRIE_WGMMA(256, EYRIE_REGS_0 "," EYRIE_REGS_1 "," EYRIE_REGS_2 "," EYRIE_REGS_3, 128, 129, 130, 131, 132, 133, EYRIE_F32(0),
-                EYRIE_F32(32), EYRIE_F32(64), EYRIE_F32(96));
+    EYRIE_WGMMA(256, EYRIE_REGS_0 "," EYRIE_REGS_1 "," EYRIE_REGS_2 "," EYRIE_REGS_3, 128, 129, 130, 131, 132, 133,
+                EYRIE_F32(0), EYRIE_F32(32), EYRIE_F32(64), EYRIE_F32(96));
 }
 
 #undef EYRIE_REGS_0

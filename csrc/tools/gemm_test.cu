@@ -1,18 +1,17 @@
 // Checks and times csrc/cuda/gemm_sm90a.cuh on a Hopper GPU, by itself:
 //
 //   nvcc -std=c++20 -O3 -I csrc -gencode=arch=compute_90a,code=sm_90a csrc/tools/gemm_test.cu -o build/gemm-test
-//   build/gemm-test [--variant a,b,…] [--check | --time | --quick] [--bf16] [--json FILE] [--list]
+//   build/gemm-test [--variant a,b,…] [--check | --time | --quick] [--bf16] [--chained] [--json FILE] [--list]
 //
 // Each variant runs in a process of its own: a kernel that hangs reports which barrier it waited for, traps, and the next goes on.
 #define EYRIE_BARRIER_SECONDS 2
-#include <sys/wait.h>
 #include <unistd.h>
-
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "cuda/gemm_sm90a.cuh"
+#include "tools/gemm_report.h"
 #include "tools/gemm_test.h"
 
 using namespace eyrie;
@@ -33,16 +32,19 @@ constexpr Variant variant(const char* name) {
   using S = GemmShape<tokens, consumers, stages, cluster, ranges>;
   return {name, ranges, tokens, S::outputs, S::shared_bytes, launch_gemm<S>};
 }
-// r: ranges, c: one chain; tokens; x3: three consumers (192 outputs); -2: clusters of two blocks that share x
+// r: ranges, c: one chain; tokens; x3: three consumers (192 outputs); -2: clusters of two blocks that share x;
+// -s5: five stages, one strip
 const Variant kVariants[] = {
-    variant<192, 2, 4, 1, true>("r192"),   variant<192, 2, 4, 2, true>("r192-2"),   variant<128, 2, 6, 1, true>("r128"),
-    variant<128, 2, 6, 2, true>("r128-2"), variant<128, 3, 4, 1, true>("r128x3"),   variant<64, 2, 7, 1, true>("r64"),
-    variant<256, 2, 4, 1, false>("c256"),  variant<256, 2, 4, 2, false>("c256-2"), variant<192, 3, 4, 1, false>("c192x3"),
-    variant<128, 2, 6, 1, false>("c128"),  variant<64, 2, 7, 1, false>("c64"),
+    variant<192, 2, 4, 1, true>("r192"),    variant<192, 2, 5, 1, true>("r192-s5"),
+    variant<192, 2, 4, 2, true>("r192-2"),  variant<128, 2, 6, 1, true>("r128"),
+    variant<128, 2, 6, 2, true>("r128-2"),  variant<128, 3, 4, 1, true>("r128x3"),
+    variant<64, 2, 7, 1, true>("r64"),      variant<256, 2, 4, 1, false>("c256"),
+    variant<256, 2, 4, 2, false>("c256-2"), variant<192, 3, 4, 1, false>("c192x3"),
+    variant<128, 2, 6, 1, false>("c128"),   variant<64, 2, 7, 1, false>("c64"),
 };
 
 struct Options {
-  bool check = true, time = true, quick = false, bf16_out = false;
+  bool check = true, time = true, quick = false, bf16_out = false, chained = false;
 };
 Context context;
 bool failed = false;
@@ -50,7 +52,9 @@ bool failed = false;
 template <class T>
 struct Device {  // device memory
   T* at = nullptr;
-  explicit Device(int64_t count) { MUST(cudaMalloc(reinterpret_cast<void**>(&at), std::max<int64_t>(count, 1) * sizeof(T))); }
+  explicit Device(int64_t count) {
+    MUST(cudaMalloc(reinterpret_cast<void**>(&at), std::max<int64_t>(count, 1) * sizeof(T)));
+  }
   Device(const Device&) = delete;
   Device(Device&& o) : at(o.at) { o.at = nullptr; }
   ~Device() { cudaFree(at); }
@@ -102,13 +106,16 @@ void probe(const Variant& v) {
     const int row = i / n, column = i % n;
     if (outputs[i] == column && inputs[i] == row) continue;
     if (wrong++ < 12)
-      printf("  probe: out[%d][%d] = w[%g][%g]; should be w[%d][%d]\n", row, column, outputs[i], inputs[i], column, row);
+      printf("  probe: out[%d][%d] = w[%g][%g]; should be w[%d][%d]\n", row, column, outputs[i], inputs[i], column,
+             row);
   }
   if (wrong) {
     int transposed = 0;
     for (int i = 0; i < m * n; i++) transposed += outputs[i] == i / n && inputs[i] == i % n;
-    printf("%-7s PROBE FAILED: %d of %d elements (fractions or sums of numbers: several inputs met one); %d as if transposed\n",
-           v.name, wrong, m * n, transposed);
+    printf(
+        "%-7s PROBE FAILED: %d of %d elements (fractions or sums of numbers: several inputs met one); %d as if "
+        "transposed\n",
+        v.name, wrong, m * n, transposed);
     failed = true;
   } else {
     printf("%-7s probe fine\n", v.name);
@@ -182,8 +189,8 @@ void check(const Variant& v, const Check& c) {
     e.residual = out.at, want.residual = residual.at;
   }
   const dim3 grid(wv.panels, unsigned(div_up(c.m, 32)));
-  (v.ranges ? mma_reference<true> : mma_reference<false>)<<<grid, 128>>>(x.at, stride, c.m, c.k, wv, v.ranges ? gemm_range_blocks(wv.blocks) : wv.blocks,
-                                                                         sums.at);
+  (v.ranges ? mma_reference<true> : mma_reference<false>)<<<grid, 128>>>(
+      x.at, stride, c.m, c.k, wv, v.ranges ? gemm_range_blocks(wv.blocks) : wv.blocks, sums.at);
   sync();
   launch_or_fail(v, x.at, stride, c.m, wv, e);
   sync();
@@ -199,12 +206,16 @@ void check(const Variant& v, const Check& c) {
   memcpy(&worst, &t.worst, 4);
   const bool bad = t.wrong || t.outside || t.poison || !(worst < (c.bf16_out ? 5e-3f : 1e-5f));
   const char* residuals[] = {"", " +f32", " +bf16", " +in place"};
-  printf("%-7s %5d x %5d x %5d %s%s%s%s: %s; differs from mma.sync: %llu of %ld, <= %u ulp; worst error / |products| %.2g\n",
-         v.name, c.m, c.n, c.k, c.bf16_out ? "bf16" : "f32", c.bias ? " +bias" : "", residuals[c.residual],
-         c.pad ? " padded" : "", bad ? "WRONG" : "ok", t.differ, long(count), t.ulps, worst);
-  printf("JSON {\"variant\":\"%s\",\"kind\":\"check\",\"m\":%d,\"n\":%d,\"k\":%d,\"ok\":%d,\"wrong\":%llu,\"unwritten\":%llu,"
-         "\"outside\":%llu,\"differ\":%llu,\"of\":%ld,\"ulps\":%u,\"worst\":%g}\n",
-         v.name, c.m, c.n, c.k, int(!bad), t.wrong, t.poison, t.outside, t.differ, long(count), t.ulps, worst);
+  printf(
+      "%-7s %5d x %5d x %5d %s%s%s%s: %s; differs from mma.sync: %llu of %ld, <= %u ulp; worst error / |products| "
+      "%.2g\n",
+      v.name, c.m, c.n, c.k, c.bf16_out ? "bf16" : "f32", c.bias ? " +bias" : "", residuals[c.residual],
+      c.pad ? " padded" : "", bad ? "WRONG" : "ok", t.differ, long(count), t.ulps, worst);
+  printf(
+      "JSON "
+      "{\"variant\":\"%s\",\"kind\":\"check\",\"m\":%d,\"n\":%d,\"k\":%d,\"ok\":%d,\"wrong\":%llu,\"unwritten\":%llu,"
+      "\"outside\":%llu,\"differ\":%llu,\"of\":%ld,\"ulps\":%u,\"worst\":%g}\n",
+      v.name, c.m, c.n, c.k, int(!bad), t.wrong, t.poison, t.outside, t.differ, long(count), t.ulps, worst);
   if (bad) {
     printf("  wrong %llu, never written %llu, written outside %llu\n", t.wrong, t.poison, t.outside);
     if (t.wrong) explain(want, t);
@@ -213,11 +224,42 @@ void check(const Variant& v, const Check& c) {
   fflush(stdout);
 }
 
+// The same product again and again, and for the first rows only: the bits must stay.
+void check_stable(const Variant& v, int m, int n, int k, int fewer) {
+  Device<uint16_t> x(int64_t(m) * k), w(packed(n, k));
+  Device<float> first(int64_t(m) * n), again(int64_t(m) * n);
+  Device<Tally> tally(1);
+  fill_x<<<1024, 256>>>(x.at, m, k, k, 3, false);
+  pack(w.at, n, k, Fill::random, 4);
+  for (int i = 0; i < 12; i++) {
+    const int rows = i < 10 ? m : fewer;
+    GemmEpilogue e;
+    e.out = i ? again.at : first.at, e.out_stride = n;
+    fill_words<<<1024, 256>>>(static_cast<uint32_t*>(e.out), int64_t(m) * n, kPoison);
+    launch_or_fail(v, x.at, k, rows, view(w.at, n, k), e);
+    if (!i) continue;
+    MUST(cudaMemset(tally.at, 0, sizeof(Tally)));
+    MUST(cudaMemset(&tally.at->first, 0xff, 8));
+    count_unlike<<<1024, 256>>>(reinterpret_cast<uint32_t*>(first.at), reinterpret_cast<uint32_t*>(again.at),
+                                int64_t(rows) * n, tally.at);
+    sync();
+    Tally t;
+    MUST(cudaMemcpy(&t, tally.at, sizeof t, cudaMemcpyDefault));
+    if (!t.differ) continue;
+    printf("%-7s UNSTABLE %d x %d x %d: run %d (%d rows) differs in %llu elements, first [%llu][%llu]\n", v.name, m, n,
+           k, i, rows, t.differ, t.first / n, t.first % n);
+    failed = true;
+    return;
+  }
+  printf("%-7s stable: %d x %d x %d ten times, and for %d rows alone\n", v.name, m, n, k, fewer);
+}
+
 void checks(const Variant& v, const Options& o) {
   probe(v);
   // bits: one step of 16 inputs, one block, one step of the ring, one range, many
   for (const int k : {16, 32, 64, 128, 1024, 2048, 8192}) check(v, {256, 256, k});
-  const int ms[] = {1, 64, 100, 128, 257, 512}, ns[] = {16, 48, 20, 2048, 18, 130}, ks[] = {32, 96, 64, 576, 2048, 40, 1000};
+  const int ms[] = {1, 64, 100, 128, 257, 512}, ns[] = {16, 48, 20, 2048, 18, 130},
+            ks[] = {32, 96, 64, 576, 2048, 40, 1000};
   int i = 0;
   for (const int m : ms)
     for (const int n : ns) {
@@ -225,7 +267,9 @@ void checks(const Variant& v, const Options& o) {
       check(v, {m, n, k, i % 2 == 1, i % 4, i % 4 == 3 ? false : i % 3 == 1, i % 5 == 2 ? 3 : i % 5 == 3 ? 4 : 0});
       i++;
     }
+  check_stable(v, 512, 2048, 2048, 100);
   if (o.quick) return;
+  check_stable(v, 4096, 4096, 4096, 1);
   check(v, {4096, 2048, 2048, true, 1, false});
   check(v, {512, 8192, 8192, false, 2, true});
   check(v, {4096, 8192, 8192});
@@ -270,83 +314,42 @@ void time_shape(const Variant& v, int m, int n, int k, int group, bool bf16_out)
   std::sort(us.begin(), us.end());
   const double flops = 2.0 * m * n * k, median = (us[9] + us[10]) / 2;
   const int64_t tiles = div_up(m, v.tokens) * div_up(n, v.outputs), waves = div_up(tiles, context.sms);
-  printf("%-7s %5d x %5d x %5d group %2d: %9.1f us (%.1f..%.1f), %6.1f TFLOP/s; last wave full: %.0f%% of the time\n", v.name, m,
-         n, k, group, median, us.front(), us.back(), flops / median * 1e-6, 100.0 * tiles / (waves * context.sms));
-  printf("JSON {\"variant\":\"%s\",\"kind\":\"time\",\"m\":%d,\"n\":%d,\"k\":%d,\"group\":%d,\"us\":%.2f,\"min\":%.2f,"
-         "\"tflops\":%.1f}\n",
-         v.name, m, n, k, group, median, us.front(), flops / median * 1e-6);
+  printf("%-7s %5d x %5d x %5d group %2d: %9.1f us (%.1f..%.1f), %6.1f TFLOP/s; last wave full: %.0f%% of the time\n",
+         v.name, m, n, k, group, median, us.front(), us.back(), flops / median * 1e-6,
+         100.0 * tiles / (waves * context.sms));
+  printf(
+      "JSON {\"variant\":\"%s\",\"kind\":\"time\",\"m\":%d,\"n\":%d,\"k\":%d,\"group\":%d,\"us\":%.2f,\"min\":%.2f,"
+      "\"tflops\":%.1f}\n",
+      v.name, m, n, k, group, median, us.front(), flops / median * 1e-6);
   fflush(stdout);
   cudaEventDestroy(from), cudaEventDestroy(to);
 }
 
-const int kTimed[][3] = {{8192, 8192, 8192}, {2048, 8192, 2048}, {2048, 2048, 8192}, {512, 14336, 4096},
+const int kTimed[][3] = {{8192, 8192, 8192}, {2048, 8192, 2048},  {2048, 2048, 8192}, {512, 14336, 4096},
                          {512, 4096, 14336}, {4096, 14336, 4096}, {1024, 6144, 4096}, {256, 4096, 4096}};
 
 int child(const Variant& v, const Options& o) {
+  setvbuf(stdout, nullptr, _IOLBF, 0);
   MUST(cudaHostAlloc(reinterpret_cast<void**>(&hang_words), 64, cudaHostAllocMapped));
   memset(hang_words, 0, 64);
   cudaDeviceProp p;
   MUST(cudaGetDeviceProperties(&p, 0));
-  context.sms = p.multiProcessorCount, context.arch = p.major * 10 + p.minor, context.shared_limit = p.sharedMemPerBlockOptin;
+  context.sms = p.multiProcessorCount, context.arch = p.major * 10 + p.minor,
+  context.shared_limit = p.sharedMemPerBlockOptin;
   if (context.arch != 90) {
     printf("%s is not sm_90\n", p.name);
     return 2;
   }
-  printf("-- %s: %d rows x %d outputs a block, %d bytes of shared memory; %s, %d multiprocessors\n", v.name, v.tokens, v.outputs,
-         v.shared, p.name, context.sms);
+  printf("-- %s: %d rows x %d outputs a block, %d bytes of shared memory; %s, %d multiprocessors\n", v.name, v.tokens,
+         v.outputs, v.shared, p.name, context.sms);
   if (o.check) checks(v, o);
   if (o.time) {
+    context.chained = o.chained;
     for (const auto& s : kTimed) time_shape(v, s[0], s[1], s[2], 0, o.bf16_out);
     for (const int group : {4, 16, 32}) time_shape(v, 8192, 8192, 8192, group, o.bf16_out);
   }
   printf("%-7s %s\n", v.name, failed ? "FAILED" : "done");
   return failed;
-}
-
-// Runs `program --child name …`, passes its lines on, keeps those that are JSON.
-int run_child(const std::string& command, std::vector<std::string>* lines, FILE* json) {
-  FILE* p = popen(command.c_str(), "r");
-  if (!p) return -1;
-  char line[4096];
-  while (fgets(line, sizeof line, p)) {
-    if (strncmp(line, "JSON ", 5) != 0) {
-      fputs(line, stdout);
-      continue;
-    }
-    lines->push_back(line + 5);
-    if (json) fputs(line + 5, json);
-  }
-  fflush(stdout);
-  const int status = pclose(p);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-std::string field(const std::string& line, const char* name) {
-  const std::string key = std::string("\"") + name + "\":";
-  const size_t at = line.find(key);
-  if (at == std::string::npos) return "";
-  const size_t from = at + key.size(), to = line.find_first_of(",}", from);
-  return line.substr(from, to - from);
-}
-
-void table(const std::vector<std::string>& names, const std::vector<int>& codes, const std::vector<std::string>& lines) {
-  printf("\nTFLOP/s (default group)   ");
-  for (const auto& s : kTimed) printf(" %dx%dx%d", s[0], s[1], s[2]);
-  printf("  8192^3 by group 4/16/32\n");
-  for (size_t i = 0; i < names.size(); i++) {
-    int checks = 0, fine = 0, same = 0;
-    std::string times, groups, k16;
-    for (const std::string& l : lines) {
-      if (field(l, "variant") != '"' + names[i] + '"') continue;
-      if (field(l, "kind") == "\"check\"") {
-        checks++, fine += field(l, "ok") == "1", same += field(l, "differ") == "0";
-      } else {
-        (field(l, "group") == "0" ? times : groups) += "  " + field(l, "tflops");
-      }
-    }
-    printf("%-7s exit %d; right %d/%d, bits of mma.sync %d/%d; %s |%s\n", names[i].c_str(), codes[i], fine, checks, same, checks,
-           times.c_str(), groups.c_str());
-  }
 }
 
 }  // namespace
@@ -365,6 +368,7 @@ int main(int argc, char** argv) {
     if (a == "--time") o.check = false;
     if (a == "--quick") o.quick = true;
     if (a == "--bf16") o.bf16_out = true;
+    if (a == "--chained") o.chained = true;
     if (a == "--variant" && i + 1 < argc) {
       wanted = "," + std::string(argv[++i]) + ",";
     } else if (a == "--json" && i + 1 < argc) {
@@ -391,7 +395,7 @@ int main(int argc, char** argv) {
     names.push_back(v.name);
     codes.push_back(run_child("'" + std::string(self) + "' --child " + v.name + flags, &lines, json));
   }
-  table(names, codes, lines);
+  table(names, codes, lines, kTimed);
   if (json) fclose(json);
   return std::any_of(codes.begin(), codes.end(), [](int c) { return c != 0; });
 }

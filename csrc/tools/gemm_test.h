@@ -9,15 +9,15 @@
 
 namespace eyrie::cuda {
 
-#define MUST(call)                                                                             \
-  do {                                                                                         \
-    const cudaError_t e_ = (call);                                                             \
-    if (e_ != cudaSuccess) {                                                                   \
-      printf("FAILED %s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));      \
-      eyrie::cuda::explain_hang();                                                             \
-      fflush(stdout);                                                                          \
-      exit(3);                                                                                 \
-    }                                                                                          \
+#define MUST(call)                                                                        \
+  do {                                                                                    \
+    const cudaError_t e_ = (call);                                                        \
+    if (e_ != cudaSuccess) {                                                              \
+      printf("FAILED %s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_)); \
+      eyrie::cuda::explain_hang();                                                        \
+      fflush(stdout);                                                                     \
+      exit(3);                                                                            \
+    }                                                                                     \
   } while (0)
 
 inline uint32_t* hang_words = nullptr;  // pinned: survives a trap
@@ -50,7 +50,8 @@ __device__ inline uint16_t w_bits(Fill fill, uint64_t seed, int n, int k, int co
 }
 
 __global__ void fill_x(uint16_t* x, int rows, int columns, int64_t stride, uint64_t seed, bool one_hot) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < rows * stride; i += int64_t(gridDim.x) * blockDim.x) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < rows * stride;
+       i += int64_t(gridDim.x) * blockDim.x) {
     const int64_t m = i / stride, k = i % stride;
     uint16_t v = 0x7fc0;  // NaN between the rows
     if (k < columns) v = one_hot ? (k == m % columns ? 0x3f80 : 0) : random_bits(seed, m * columns + k);
@@ -79,8 +80,8 @@ __global__ void fill_w(uint16_t* w, int n, int k, int panels, int blocks, Fill f
 
 // Sums with mma.sync, one warp for 16 outputs x 8 rows: the arithmetic of the kernels for few rows.
 template <bool ranges>
-__global__ void __launch_bounds__(128) mma_reference(const uint16_t* x, int64_t stride, int m, int k, WeightView w, int per,
-                                                     float* out) {
+__global__ void __launch_bounds__(128)
+    mma_reference(const uint16_t* x, int64_t stride, int m, int k, WeightView w, int per, float* out) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int panel = blockIdx.x, first = (blockIdx.y * 4 + warp) * 8;
   if (first >= m) return;
@@ -162,11 +163,20 @@ __global__ void compare(Expected x, Tally* tally) {
   }
 }
 
+__global__ void count_unlike(const uint32_t* a, const uint32_t* b, int64_t count, Tally* tally) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < count; i += int64_t(gridDim.x) * blockDim.x)
+    if (a[i] != b[i]) {
+      atomicAdd(&tally->differ, 1ull);
+      atomicMin(&tally->first, (unsigned long long)i);
+    }
+}
+
 // A warp an element, every `every`-th: sums in double, straight from the functions that filled x and w.
-__global__ void check_double(const uint16_t* x, int64_t stride, int k, Fill fill, uint64_t seed, Expected want, int64_t every,
-                             Tally* tally) {
+__global__ void check_double(const uint16_t* x, int64_t stride, int k, Fill fill, uint64_t seed, Expected want,
+                             int64_t every, Tally* tally) {
   const int64_t count = int64_t(want.m) * want.n;
-  const int64_t warp = (blockIdx.x * int64_t(blockDim.x) + threadIdx.x) / 32, warps = int64_t(gridDim.x) * blockDim.x / 32;
+  const int64_t warp = (blockIdx.x * int64_t(blockDim.x) + threadIdx.x) / 32,
+                warps = int64_t(gridDim.x) * blockDim.x / 32;
   for (int64_t i = warp * every; i < count; i += warps * every) {
     const int64_t m = i / want.n, n = i % want.n;
     double sum = 0, size = 0;
