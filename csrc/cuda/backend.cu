@@ -274,7 +274,7 @@ std::unique_ptr<Backend> make_backend(int device) {
   return std::make_unique<CudaBackend>(device);
 }
 
-std::unique_ptr<Backend> make_emulated() {
+std::unique_ptr<Backend> make_emulated(const std::string&) {
   throw Error("EYRIE_NO_DEVICE", "device emulated: only test builds have it (npm run test:emulated)");
 }
 

@@ -280,6 +280,7 @@ Vote Block::barrier(bool predicate, const Site& site) {
   }
   warp.ready &= ~(1u << t.lane);
   t.waits = "__syncthreads";
+  t.mask = 0;
   t.site = site;
   go_on();
   return votes_[generation & 1];

@@ -47,6 +47,15 @@ int lane_down(int delta, int width);
 int lane_xor(int mask, int width);
 
 // ---- votes, matches, reductions ----
+// The bits of a value of 4 or 8 bytes; small integers become int.
+template <class T>
+inline uint64_t bits_of(T value) {
+  const auto wide = +value;
+  static_assert(sizeof wide == 4 || sizeof wide == 8);
+  uint64_t bits = 0;
+  memcpy(&bits, &wide, sizeof wide);
+  return bits;
+}
 uint32_t ballot(uint32_t mask, const char* name, bool predicate, const Site& site);
 uint32_t match_any(uint32_t mask, uint64_t value, const Site& site);
 uint32_t match_all(uint32_t mask, uint64_t value, const Site& site);
@@ -99,17 +108,11 @@ inline int __all_sync(uint32_t mask, int p, EMULATION_SITE) {
 }
 template <class T>
 inline uint32_t __match_any_sync(uint32_t mask, T value, EMULATION_SITE) {
-  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
-  uint64_t bits = 0;
-  memcpy(&bits, &value, sizeof value);
-  return eyrie::emulation::match_any(mask, bits, site);
+  return eyrie::emulation::match_any(mask, eyrie::emulation::bits_of(value), site);
 }
 template <class T>
 inline uint32_t __match_all_sync(uint32_t mask, T value, int* all, EMULATION_SITE) {
-  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
-  uint64_t bits = 0;
-  memcpy(&bits, &value, sizeof value);
-  const uint32_t same = eyrie::emulation::match_all(mask, bits, site);
+  const uint32_t same = eyrie::emulation::match_all(mask, eyrie::emulation::bits_of(value), site);
   *all = same != 0;
   return same;
 }

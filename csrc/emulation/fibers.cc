@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 
-#if defined(__x86_64__)
+#ifndef EMULATION_UCONTEXT
 // Saves what the ABI makes a callee save, and the stack pointer, in *save; goes on where `load` was saved.
 extern "C" void eyrie_emulation_switch(void** save, void* load);
 asm(R"(
@@ -87,7 +87,7 @@ void Fiber::prepare(char* stack, unsigned color, Entry entry, void* argument) {
   ASAN_UNPOISON_MEMORY_REGION(stack + page, kStack - page);
 #endif
   char* top = stack + kStack - 64 - color % 32 * 256;
-#if defined(__x86_64__)
+#ifndef EMULATION_UCONTEXT
   // As eyrie_emulation_switch leaves a stack: r15 r14 r13 r12 rbx rbp, return address. The entry finds rsp a multiple of 16.
   void** frame = reinterpret_cast<void**>(top) - 7;
   memset(frame, 0, 7 * sizeof(void*));
@@ -121,7 +121,7 @@ void Fiber::swap(Fiber& from, Fiber& to) {
   leaving = &from;
   __sanitizer_start_switch_fiber(&fake, to.bottom_, to.size_);
 #endif
-#if defined(__x86_64__)
+#ifndef EMULATION_UCONTEXT
   eyrie_emulation_switch(&from.sp_, to.sp_);
 #else
   swapcontext(&from.context_, &to.context_);

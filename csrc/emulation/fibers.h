@@ -2,7 +2,8 @@
 #pragma once
 #include <cstddef>
 
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(EMULATION_UCONTEXT)
+#define EMULATION_UCONTEXT 1
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
@@ -35,7 +36,7 @@ class Fiber {
 
  private:
   [[noreturn]] static void start(Fiber* fiber);
-#if defined(__x86_64__)
+#ifndef EMULATION_UCONTEXT
   void* sp_ = nullptr;
 #else
   ucontext_t context_;

@@ -48,9 +48,18 @@ void run_mma(uint32_t, uint32_t lanes, void* const* in, void* const* out) {
         d[g + r * 8][t + e] = x.d[r * 2 + e];
       }
   }
-  for (int m = 0; m < 16; m++)
-    for (int k = 0; k < 16; k++)
-      for (int n = 0; n < 8; n++) d[m][n] += a[m][k] * b[k][n];
+  using Four = float __attribute__((vector_size(16)));  // n, four at a time
+  Four columns[16][2];
+  memcpy(columns, b, sizeof b);
+  for (int m = 0; m < 16; m++) {
+    Four sums[2];
+    memcpy(sums, d[m], sizeof sums);
+    for (int k = 0; k < 16; k++) {
+      sums[0] += a[m][k] * columns[k][0];
+      sums[1] += a[m][k] * columns[k][1];
+    }
+    memcpy(d[m], sums, sizeof sums);
+  }
   for (int l = 0; l < kWarp; l++)
     for (int r = 0; r < 4; r++) static_cast<Sums*>(out[l])->d[r] = d[l / 4 + r / 2 * 8][l % 4 * 2 + r % 2];
 }
