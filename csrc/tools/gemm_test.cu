@@ -58,32 +58,6 @@ struct Options {
 Context context;
 bool failed = false;
 
-template <class T>
-struct Device {  // device memory
-  T* at = nullptr;
-  explicit Device(int64_t count) {
-    MUST(cudaMalloc(reinterpret_cast<void**>(&at), std::max<int64_t>(count, 1) * sizeof(T)));
-  }
-  Device(const Device&) = delete;
-  Device(Device&& o) : at(o.at) { o.at = nullptr; }
-  ~Device() { cudaFree(at); }
-};
-
-WeightView view(const void* data, int n, int k) {
-  Tensor w;
-  w.data = const_cast<void*>(data), w.dtype = DType::bf16, w.rank = 2, w.shape[0] = n, w.shape[1] = k;
-  return weight_view(w);
-}
-int64_t packed(int n, int k) { return tile_bytes(DType::bf16, n, k) / 2; }
-void pack(uint16_t* w, int n, int k, Fill fill, uint64_t seed) {
-  const WeightView v = view(w, n, k);
-  fill_w<<<1024, 256>>>(w, n, k, v.panels, v.blocks, fill, seed);
-  MUST(cudaGetLastError());
-}
-void sync() {
-  MUST(cudaGetLastError());
-  MUST(cudaDeviceSynchronize());
-}
 void launch_or_fail(const Variant& v, const void* x, int64_t stride, int m, const WeightView& w, const GemmEpilogue& e,
                     int group = 0) {
   if (v.launch(context, x, stride, m, w, e, hang_words, group)) return;
