@@ -80,7 +80,7 @@ void probe(const Variant& v) {
     GemmEpilogue e;
     e.out = out.at, e.out_stride = n;
     launch_or_fail(v, x.at, k, m, view(w.at, n, k), e);
-    sync();
+    finish();
     float* to = (fill == Fill::output_number ? outputs : inputs).data();
     MUST(cudaMemcpy(to, out.at, m * n * 4, cudaMemcpyDefault));
   }
@@ -174,15 +174,15 @@ void check(const Variant& v, const Check& c) {
   const dim3 grid(wv.panels, unsigned(div_up(c.m, 32)));
   (v.ranges ? mma_reference<true> : mma_reference<false>)<<<grid, 128>>>(
       x.at, stride, c.m, c.k, wv, v.ranges ? gemm_range_blocks(wv.blocks) : wv.blocks, sums.at);
-  sync();
+  finish();
   launch_or_fail(v, x.at, stride, c.m, wv, e);
-  sync();
+  finish();
   MUST(cudaMemset(tally.at, 0, sizeof(Tally)));
   MUST(cudaMemset(&tally.at->first, 0xff, 8));
   compare<<<1024, 256>>>(want, tally.at);
   const int64_t count = int64_t(c.m) * c.n, every = std::max<int64_t>(1, count * c.k / (int64_t(1) << 32));
   check_double<<<1024, 256>>>(x.at, stride, c.k, Fill::random, seed + 1, want, every, tally.at);
-  sync();
+  finish();
   Tally t;
   MUST(cudaMemcpy(&t, tally.at, sizeof t, cudaMemcpyDefault));
   float worst;
@@ -225,7 +225,7 @@ void check_stable(const Variant& v, int m, int n, int k, int fewer) {
     MUST(cudaMemset(&tally.at->first, 0xff, 8));
     count_unlike<<<1024, 256>>>(reinterpret_cast<uint32_t*>(first.at), reinterpret_cast<uint32_t*>(again.at),
                                 int64_t(rows) * n, tally.at);
-    sync();
+    finish();
     Tally t;
     MUST(cudaMemcpy(&t, tally.at, sizeof t, cudaMemcpyDefault));
     if (!t.differ) continue;
@@ -270,7 +270,7 @@ void time_shape(const Variant& v, int m, int n, int k, int group, bool bf16_out)
     fill_x<<<1024, 256>>>(x[i].at, m, k, k, i, false);
     pack(w[i].at, n, k, Fill::random, i + 100);
   }
-  sync();
+  finish();
   int turn = 0;
   const auto go = [&] {
     const int i = turn++ % sets;
@@ -285,7 +285,7 @@ void time_shape(const Variant& v, int m, int n, int k, int group, bool bf16_out)
     MUST(cudaEventRecord(from));
     for (int i = 0; i < launches; i++) go();
     MUST(cudaEventRecord(to));
-    sync();
+    finish();
     float ms;
     MUST(cudaEventElapsedTime(&ms, from, to));
     return ms * 1000 / launches;

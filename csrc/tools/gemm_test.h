@@ -219,7 +219,7 @@ inline void pack(uint16_t* w, int n, int k, Fill fill, uint64_t seed) {
   fill_w<<<1024, 256>>>(w, n, k, v.panels, v.blocks, fill, seed);
   MUST(cudaGetLastError());
 }
-inline void sync() {
+inline void finish() {
   MUST(cudaGetLastError());
   MUST(cudaDeviceSynchronize());
 }
