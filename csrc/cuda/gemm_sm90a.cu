@@ -13,7 +13,7 @@ template <bool ranges, int widest>
 bool gemm_pick(Context& context, const void* x, int64_t x_stride, int m, const WeightView& w, const GemmEpilogue& e) {
   // Narrow tiles read x and w more often: the shared memory is then busier than the tensor cores.
   const int64_t wide = gemm_cost(context, m, w, widest, 24), middle = gemm_cost(context, m, w, 128, 40),
-                narrow = gemm_cost(context, m, w, 64, 48);
+                narrow = gemm_cost(context, m, w, 64, 56);
   if (narrow < wide && narrow < middle)
     return launch_gemm<GemmShape<64, 2, 7, 1, ranges>>(context, x, x_stride, m, w, e);
   if (middle < wide) return launch_gemm<GemmShape<128, 2, 6, 1, ranges>>(context, x, x_stride, m, w, e);

@@ -26,10 +26,12 @@ struct GemmArgs {
   Hang hang;
 };
 
-template <int tokens_, int consumers_, int stages_, int cluster_, bool ranges_>
+template <int tokens_, int consumers_, int stages_, int cluster_, bool ranges_, bool boxed_ = true>
 struct GemmShape {
   static constexpr int tokens = tokens_, consumers = consumers_, stages = stages_, cluster = cluster_;
   static constexpr bool ranges = ranges_;
+  // The weights of a step come as one box of a tensor map, or as a run of bytes from each panel.
+  static constexpr bool boxed = boxed_;
   static constexpr int panels = 4 * consumers, outputs = 16 * panels;  // of a block
   static constexpr int threads = 128 * (consumers + 1);
   // 64 Ki registers: the consumers take what the producer's warpgroup gives
@@ -64,8 +66,10 @@ struct GemmRing {
   }
 };
 
+// By one thread; by a warp when not boxed.
 template <class S>
-GPU_INLINE void gemm_produce(const CUtensorMap* map, const GemmArgs& p, uint32_t shared, uint32_t rank) {
+GPU_INLINE void gemm_produce(const CUtensorMap* x_map, const CUtensorMap* w_map, const GemmArgs& p, uint32_t shared,
+                             uint32_t rank) {
   constexpr int box = S::tokens / S::cluster;  // every block of the cluster fetches its part of x for all of them
   const int lane = threadIdx.x % 32;
   const uint32_t full = shared + S::bars_at, empty = full + 8 * S::stages;
@@ -74,21 +78,28 @@ GPU_INLINE void gemm_produce(const CUtensorMap* map, const GemmArgs& p, uint32_t
   for (int t = blockIdx.x / S::cluster; t < tiles; t += gridDim.x / S::cluster) {
     const GemmTile tile = gemm_tile(p, t);
     const int panel = (tile.output * S::cluster + int(rank)) * S::panels;
-    const int panels = max(0, min(S::panels, p.panels - panel));
-    const unsigned char* from = p.weights + int64_t(panel + lane) * p.panel_bytes;
     const int row = tile.token * S::tokens + int(rank) * box;
-    for (int k = 0; k < p.steps; k++, from += 2048) {
-      const uint32_t bytes = 2 * k + 1 < p.blocks ? 2048 : 1024;  // the last block may lack a pair
+    for (int k = 0; k < p.steps; k++) {
       const uint32_t bar = full + 8 * ring.stage;
+      const uint32_t x_to = shared + S::x_at + ring.stage * S::x_bytes + rank * (box * 128);
+      const uint32_t w_to = shared + S::w_at + ring.stage * S::w_bytes;
       barrier_wait(empty + 8 * ring.stage, ring.parity ^ 1, p.hang, 0x1000000u | uint32_t(k) << 8 | ring.stage);
-      if (lane == 0) {
-        const uint32_t to = shared + S::x_at + ring.stage * S::x_bytes + rank * (box * 128);
-        barrier_expect(bar, S::x_bytes + uint32_t(panels) * bytes);
-        if constexpr (S::cluster == 1) copy_box(to, map, k * 64, row, bar);
-        else copy_box(to, map, k * 64, row, bar, uint16_t((1 << S::cluster) - 1));
+      if constexpr (S::boxed) {  // panels and blocks that do not exist arrive as zeros
+        barrier_expect(bar, S::x_bytes + S::w_bytes);
+        copy_box(w_to, w_map, k * 256, panel, bar);
+      } else {
+        const int panels = max(0, min(S::panels, p.panels - panel));
+        const uint32_t bytes = 2 * k + 1 < p.blocks ? 2048 : 1024;  // the last block may lack a pair
+        if (lane == 0) barrier_expect(bar, S::x_bytes + uint32_t(panels) * bytes);
+        if (lane < panels)
+          copy_bulk(w_to + lane * 2048, p.weights + int64_t(panel + lane) * p.panel_bytes + int64_t(k) * 2048, bytes,
+                    bar);
       }
-      if (lane < panels) copy_bulk(shared + S::w_at + ring.stage * S::w_bytes + lane * 2048, from, bytes, bar);
-      __syncwarp();
+      if (S::boxed || lane == 0) {
+        if constexpr (S::cluster == 1) copy_box(x_to, x_map, k * 64, row, bar);
+        else copy_box(x_to, x_map, k * 64, row, bar, uint16_t((1 << S::cluster) - 1));
+      }
+      if constexpr (!S::boxed) __syncwarp();
       ring.next<S>();
     }
   }
@@ -217,7 +228,7 @@ GPU_INLINE void gemm_consume(const GemmArgs& p, unsigned char* base, uint32_t sh
         wgmma_wait<1>();  // the second half of the step before
         if (k > 0) release(before);
         uint4 a2 = load(ring.stage, 2), a3 = load(ring.stage, 3);
-        if (odd && k == p.steps - 1) a2 = a3 = uint4{0, 0, 0, 0};  // was not copied
+        if (!S::boxed && odd && k == p.steps - 1) a2 = a3 = uint4{0, 0, 0, 0};  // was not copied
         wgmma_fence();
         wgmma_bf16<S::tokens>(part, a2, b + 4, 1);
         wgmma_bf16<S::tokens>(part, a3, b + 6, 1);
@@ -248,14 +259,16 @@ GPU_INLINE void gemm_consume(const GemmArgs& p, unsigned char* base, uint32_t sh
 
 template <class S>
 __global__ void EYRIE_CLUSTER(S::cluster) __launch_bounds__(S::threads, 1)
-    gemm_kernel(const __grid_constant__ CUtensorMap map, const __grid_constant__ GemmArgs p) {
+    gemm_kernel(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
+                const __grid_constant__ GemmArgs p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   GPU_SHARED(base);
   const uint32_t shared = shared_address(base);
   const uint32_t rank = S::cluster == 1 ? 0 : cluster_rank();
   if (threadIdx.x == 0) {
     if (shared % 1024) __trap();  // the swizzle is a function of the address
-    prefetch_map(&map);
+    prefetch_map(&x_map);
+    if constexpr (S::boxed) prefetch_map(&w_map);
     for (int i = 0; i < S::stages; i++) {
       barrier_init(shared + S::bars_at + 8 * i, 1);
       barrier_init(shared + S::bars_at + 8 * (S::stages + i), 4 * S::consumers * S::cluster);  // a lane of each warp
@@ -267,7 +280,7 @@ __global__ void EYRIE_CLUSTER(S::cluster) __launch_bounds__(S::threads, 1)
   dependency_wait();
   if (threadIdx.x < 128) {
     give_registers<S::producer_registers>();
-    if (threadIdx.x < 32) gemm_produce<S>(&map, p, shared, rank);
+    if (threadIdx.x < (S::boxed ? 1 : 32)) gemm_produce<S>(&x_map, &w_map, p, shared, rank);
     dependency_release();
   } else {
     take_registers<S::consumer_registers>();
@@ -301,15 +314,14 @@ inline EncodeTiled encode_tiled() {
   return function;
 }
 
-// x[rows, columns] bf16 in boxes of `box` rows x 64 columns with the 128-byte swizzle.
-inline bool gemm_map(CUtensorMap* map, const void* x, int64_t stride, int rows, int columns, int box) {
+inline bool gemm_map(CUtensorMap* map, CUtensorMapDataType type, const void* data, int64_t columns, int64_t rows,
+                     int64_t row_bytes, int box_columns, int box_rows, CUtensorMapSwizzle swizzle) {
   const EncodeTiled encode = encode_tiled();
-  if (!encode || reinterpret_cast<uintptr_t>(x) % 16 || stride % 8) return false;
-  const cuuint64_t sizes[2] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[1] = {cuuint64_t(stride) * 2};
-  const cuuint32_t boxes[2] = {64, cuuint32_t(box)}, steps[2] = {1, 1};
-  return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), sizes, strides, boxes, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  if (!encode || reinterpret_cast<uintptr_t>(data) % 16 || row_bytes % 16) return false;
+  const cuuint64_t sizes[2] = {cuuint64_t(columns), cuuint64_t(rows)}, strides[1] = {cuuint64_t(row_bytes)};
+  const cuuint32_t boxes[2] = {cuuint32_t(box_columns), cuuint32_t(box_rows)}, steps[2] = {1, 1};
+  return encode(map, type, 2, const_cast<void*>(data), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
 // Outputs can be stored four at a time.
@@ -324,8 +336,14 @@ inline bool gemm_vector(const GemmEpilogue& e, int n) {
 template <class S>
 bool launch_gemm(Context& context, const void* x, int64_t x_stride, int m, const WeightView& w, const GemmEpilogue& e,
                  uint32_t* hang = nullptr, int group = 0) {
-  CUtensorMap map;
-  if (!gemm_map(&map, x, x_stride, m, w.k, S::tokens / S::cluster)) return false;
+  CUtensorMap x_map, w_map = {};
+  if (!gemm_map(&x_map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, x, w.k, m, x_stride * 2, 64, S::tokens / S::cluster,
+                CU_TENSOR_MAP_SWIZZLE_128B))
+    return false;
+  // A panel is a row of 8-byte elements: a box is at most 256 elements wide, and a step has 2048 bytes of each panel.
+  if (S::boxed && !gemm_map(&w_map, CU_TENSOR_MAP_DATA_TYPE_INT64, w.data, w.panel_bytes / 8, w.panels, w.panel_bytes,
+                            256, S::panels, CU_TENSOR_MAP_SWIZZLE_NONE))
+    return false;
   GemmArgs p = {};
   p.weights = w.data;
   p.panel_bytes = w.panel_bytes;
@@ -341,7 +359,7 @@ bool launch_gemm(Context& context, const void* x, int64_t x_stride, int m, const
   p.hang.at = hang;
   const int64_t tiles = int64_t(p.token_tiles) * p.output_tiles, room = context.sms / S::cluster;
   launch(context, gemm_kernel<S>, dim3(unsigned(tiles < room ? tiles : room) * S::cluster), dim3(S::threads),
-         size_t(S::shared_bytes), map, p);
+         size_t(S::shared_bytes), x_map, w_map, p);
   return true;
 }
 

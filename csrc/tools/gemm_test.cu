@@ -6,6 +6,7 @@
 // Each variant runs in a process of its own: a kernel that hangs reports which barrier it waited for, traps, and the next goes on.
 #define EYRIE_BARRIER_SECONDS 2
 #include <unistd.h>
+
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -27,20 +28,28 @@ struct Variant {
   int shared;
   Launch launch;
 };
-template <int tokens, int consumers, int stages, int cluster, bool ranges>
+template <int tokens, int consumers, int stages, int cluster, bool ranges, bool boxed = true>
 constexpr Variant variant(const char* name) {
-  using S = GemmShape<tokens, consumers, stages, cluster, ranges>;
+  using S = GemmShape<tokens, consumers, stages, cluster, ranges, boxed>;
   return {name, ranges, tokens, S::outputs, S::shared_bytes, launch_gemm<S>};
 }
 // r: ranges, c: one chain; tokens; x3: three consumers (192 outputs); -2: clusters of two blocks that share x;
-// -s5: five stages, one strip
+// -s5: five stages, one strip; -1d: weights without a tensor map
 const Variant kVariants[] = {
-    variant<192, 2, 4, 1, true>("r192"),    variant<192, 2, 5, 1, true>("r192-s5"),
-    variant<192, 2, 4, 2, true>("r192-2"),  variant<128, 2, 6, 1, true>("r128"),
-    variant<128, 2, 6, 2, true>("r128-2"),  variant<128, 3, 4, 1, true>("r128x3"),
-    variant<64, 2, 7, 1, true>("r64"),      variant<256, 2, 4, 1, false>("c256"),
-    variant<256, 2, 4, 2, false>("c256-2"), variant<192, 3, 4, 1, false>("c192x3"),
-    variant<128, 2, 6, 1, false>("c128"),   variant<64, 2, 7, 1, false>("c64"),
+    variant<192, 2, 4, 1, true>("r192"),
+    variant<192, 2, 5, 1, true>("r192-s5"),
+    variant<192, 2, 4, 2, true>("r192-2"),
+    variant<128, 2, 6, 1, true>("r128"),
+    variant<128, 2, 6, 2, true>("r128-2"),
+    variant<128, 3, 4, 1, true>("r128x3"),
+    variant<64, 2, 7, 1, true>("r64"),
+    variant<256, 2, 4, 1, false>("c256"),
+    variant<256, 2, 4, 2, false>("c256-2"),
+    variant<192, 3, 4, 1, false>("c192x3"),
+    variant<128, 2, 6, 1, false>("c128"),
+    variant<64, 2, 7, 1, false>("c64"),
+    variant<192, 2, 4, 1, true, false>("r192-1d"),
+    variant<256, 2, 4, 1, false, false>("c256-1d"),
 };
 
 struct Options {
@@ -49,36 +58,10 @@ struct Options {
 Context context;
 bool failed = false;
 
-template <class T>
-struct Device {  // device memory
-  T* at = nullptr;
-  explicit Device(int64_t count) {
-    MUST(cudaMalloc(reinterpret_cast<void**>(&at), std::max<int64_t>(count, 1) * sizeof(T)));
-  }
-  Device(const Device&) = delete;
-  Device(Device&& o) : at(o.at) { o.at = nullptr; }
-  ~Device() { cudaFree(at); }
-};
-
-WeightView view(const void* data, int n, int k) {
-  Tensor w;
-  w.data = const_cast<void*>(data), w.dtype = DType::bf16, w.rank = 2, w.shape[0] = n, w.shape[1] = k;
-  return weight_view(w);
-}
-int64_t packed(int n, int k) { return tile_bytes(DType::bf16, n, k) / 2; }
-void pack(uint16_t* w, int n, int k, Fill fill, uint64_t seed) {
-  const WeightView v = view(w, n, k);
-  fill_w<<<1024, 256>>>(w, n, k, v.panels, v.blocks, fill, seed);
-  MUST(cudaGetLastError());
-}
-void sync() {
-  MUST(cudaGetLastError());
-  MUST(cudaDeviceSynchronize());
-}
 void launch_or_fail(const Variant& v, const void* x, int64_t stride, int m, const WeightView& w, const GemmEpilogue& e,
                     int group = 0) {
   if (v.launch(context, x, stride, m, w, e, hang_words, group)) return;
-  printf("FAILED %s: not launched (the tensor map was refused)\n", v.name);
+  printf("FAILED %s: not launched (a tensor map was refused)\n", v.name);
   exit(3);
 }
 
@@ -97,7 +80,7 @@ void probe(const Variant& v) {
     GemmEpilogue e;
     e.out = out.at, e.out_stride = n;
     launch_or_fail(v, x.at, k, m, view(w.at, n, k), e);
-    sync();
+    finish();
     float* to = (fill == Fill::output_number ? outputs : inputs).data();
     MUST(cudaMemcpy(to, out.at, m * n * 4, cudaMemcpyDefault));
   }
@@ -191,15 +174,15 @@ void check(const Variant& v, const Check& c) {
   const dim3 grid(wv.panels, unsigned(div_up(c.m, 32)));
   (v.ranges ? mma_reference<true> : mma_reference<false>)<<<grid, 128>>>(
       x.at, stride, c.m, c.k, wv, v.ranges ? gemm_range_blocks(wv.blocks) : wv.blocks, sums.at);
-  sync();
+  finish();
   launch_or_fail(v, x.at, stride, c.m, wv, e);
-  sync();
+  finish();
   MUST(cudaMemset(tally.at, 0, sizeof(Tally)));
   MUST(cudaMemset(&tally.at->first, 0xff, 8));
   compare<<<1024, 256>>>(want, tally.at);
   const int64_t count = int64_t(c.m) * c.n, every = std::max<int64_t>(1, count * c.k / (int64_t(1) << 32));
   check_double<<<1024, 256>>>(x.at, stride, c.k, Fill::random, seed + 1, want, every, tally.at);
-  sync();
+  finish();
   Tally t;
   MUST(cudaMemcpy(&t, tally.at, sizeof t, cudaMemcpyDefault));
   float worst;
@@ -242,7 +225,7 @@ void check_stable(const Variant& v, int m, int n, int k, int fewer) {
     MUST(cudaMemset(&tally.at->first, 0xff, 8));
     count_unlike<<<1024, 256>>>(reinterpret_cast<uint32_t*>(first.at), reinterpret_cast<uint32_t*>(again.at),
                                 int64_t(rows) * n, tally.at);
-    sync();
+    finish();
     Tally t;
     MUST(cudaMemcpy(&t, tally.at, sizeof t, cudaMemcpyDefault));
     if (!t.differ) continue;
@@ -287,7 +270,7 @@ void time_shape(const Variant& v, int m, int n, int k, int group, bool bf16_out)
     fill_x<<<1024, 256>>>(x[i].at, m, k, k, i, false);
     pack(w[i].at, n, k, Fill::random, i + 100);
   }
-  sync();
+  finish();
   int turn = 0;
   const auto go = [&] {
     const int i = turn++ % sets;
@@ -302,7 +285,7 @@ void time_shape(const Variant& v, int m, int n, int k, int group, bool bf16_out)
     MUST(cudaEventRecord(from));
     for (int i = 0; i < launches; i++) go();
     MUST(cudaEventRecord(to));
-    sync();
+    finish();
     float ms;
     MUST(cudaEventElapsedTime(&ms, from, to));
     return ms * 1000 / launches;

@@ -1,5 +1,6 @@
 // What gemm_test.cu checks with: values that are functions of their position, the packing of w, references, comparisons.
 #pragma once
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -196,4 +197,30 @@ __global__ void check_double(const uint16_t* x, int64_t stride, int k, Fill fill
   }
 }
 
+template <class T>
+struct Device {  // device memory
+  T* at = nullptr;
+  explicit Device(int64_t count) {
+    MUST(cudaMalloc(reinterpret_cast<void**>(&at), std::max<int64_t>(count, 1) * sizeof(T)));
+  }
+  Device(const Device&) = delete;
+  Device(Device&& o) : at(o.at) { o.at = nullptr; }
+  ~Device() { cudaFree(at); }
+};
+
+inline WeightView view(const void* data, int n, int k) {
+  Tensor w;
+  w.data = const_cast<void*>(data), w.dtype = DType::bf16, w.rank = 2, w.shape[0] = n, w.shape[1] = k;
+  return weight_view(w);
+}
+inline int64_t packed(int n, int k) { return tile_bytes(DType::bf16, n, k) / 2; }
+inline void pack(uint16_t* w, int n, int k, Fill fill, uint64_t seed) {
+  const WeightView v = view(w, n, k);
+  fill_w<<<1024, 256>>>(w, n, k, v.panels, v.blocks, fill, seed);
+  MUST(cudaGetLastError());
+}
+inline void finish() {
+  MUST(cudaGetLastError());
+  MUST(cudaDeviceSynchronize());
+}
 }  // namespace eyrie::cuda
