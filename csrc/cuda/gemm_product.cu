@@ -2,7 +2,9 @@
 // memory, weights in fragment order as they lie in memory. The K ranges are those of decode_product.cu, summed one after the
 // other, or by several blocks where one block a tile would leave multiprocessors idle: the bits are the same either way.
 #include <algorithm>
+#include <cstdlib>
 
+#include "cuda/gemm_sm90a.h"
 #include "cuda/product.cuh"
 
 namespace eyrie::cuda {
@@ -223,6 +225,18 @@ void choose(Context& context, bool glu, const Gemm& p) {
 
 size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
 
+// Hopper's warpgroup instructions, for enough rows. False: not there, or not for these operands.
+bool hopper_product(Context& context, const Gemm& p) {
+  GemmEpilogue e;
+  e.bias = p.out.bias;
+  e.residual = p.out.residual;
+  e.residual_type = e.out_type = p.out.dtype;
+  e.residual_stride = p.out.residual_stride;
+  e.out = p.out.out;
+  e.out_stride = p.out.out_stride;
+  return gemm_sm90a(context, p.x, p.x_stride, p.rows, p.w[0], e);
+}
+
 }  // namespace
 
 void product_gemm(Context& context, Mode mode, const Product& product) {
@@ -236,7 +250,10 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(p.w[0].dtype, p.rows);
   const int tiles = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
   p.splits = 1;
-  while (p.splits < kRanges && tiles * p.splits * 2 <= 2 * context.sms && p.rows <= 65535) p.splits *= 2;
+  static const bool allowed = !std::getenv("EYRIE_NO_WGMMA");
+  const bool warpgroups = allowed && context.arch == 90 && !glu && p.w[0].dtype == DType::bf16 && p.rows > 64 &&
+                          int64_t(p.rows) * p.w[0].n >= (int64_t(1) << 19);
+  while (!warpgroups && p.splits < kRanges && tiles * p.splits * 2 <= 2 * context.sms && p.rows <= 65535) p.splits *= 2;
 
   const Rows& x = product.x;
   const bool direct = !x.normed && x.dtype == DType::bf16 && x.k == width && x.stride % 8 == 0 &&
@@ -251,6 +268,7 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   if (!direct)
     launch(context, round_rows, dim3(unsigned((p.rows + 7) / 8)), dim3(256), 0, x, reinterpret_cast<bf16*>(scratch),
            width);
+  if (warpgroups && hopper_product(context, p)) return;
   switch (p.w[0].dtype) {
     case DType::bf16: return choose<WeightsBf16>(context, glu, p);
     case DType::q8_0: return choose<WeightsQ8>(context, glu, p);
