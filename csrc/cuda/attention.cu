@@ -50,22 +50,23 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
     return block;
   };
 
-  for (int item = turn(kBlockWhole); item < plan.start[kBlockWhole][kRequests]; item += grid) {
-    const int b = request_of(plan, kBlockWhole, item), local = item - plan.start[kBlockWhole][b];
-    const Request r = request_at(a, a.first_request + b, false);
-    // The last rows see most: they go first.
-    block_run<T, D>(a, x, ring, {b, local % heads, r.groups - 1 - local / heads, 0, r.chunks, false});
-  }
-  {
-    const int total = plan.start[kBlockSplit][kRequests], block = turn(kBlockSplit);
-    int item = int(int64_t(total) * block / grid);
-    const int end = int(int64_t(total) * (block + 1) / grid);
+#pragma unroll 1
+  for (int split = 0; split < 2; split++) {  // whole rows are dealt out in turn, chunks as one piece for each block
+    const List list = split ? kBlockSplit : kBlockWhole;
+    const int total = plan.start[list][kRequests], block = turn(list);
+    int item = split ? int(int64_t(total) * block / grid) : block;
+    const int end = split ? int(int64_t(total) * (block + 1) / grid) : total;
     while (item < end) {
-      const int b = request_of(plan, kBlockSplit, item), local = item - plan.start[kBlockSplit][b];
+      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
       const Request r = request_at(a, a.first_request + b, plan.tree[b]);
-      const int rows = local / r.regular, chunk = local % r.regular, stop = min(r.regular, chunk + end - item);
-      block_run<T, D>(a, x, ring, {b, rows / r.groups, rows % r.groups, chunk, stop, true});
-      item += stop - chunk;
+      // Of whole rows the last see most: they go first.
+      Run run = {b, local % heads, r.groups - 1 - local / heads, 0, r.chunks, false};
+      if (split) {
+        const int rows = local / r.regular, chunk = local % r.regular;
+        run = {b, rows / r.groups, rows % r.groups, chunk, min(r.regular, chunk + end - item), true};
+      }
+      block_run<T, D>(a, x, ring, run);
+      item += split ? run.end - run.begin : grid;
     }
   }
   for (int item = turn(kTail); item < plan.start[kTail][kRequests]; item += grid) {
@@ -80,35 +81,27 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   // The ring becomes one for each warp, as deep as the number of warps with work allows.
   __syncthreads();
   const int stages = a.tiles * kSteps, most = min(kWarps, stages / kMinDepth);
-  {
-    const int total = plan.start[kWarpWhole][kRequests], block = turn(kWarpWhole);
+#pragma unroll 1
+  for (int split = 0; split < 2; split++) {
+    const List list = split ? kWarpSplit : kWarpWhole;
+    const int total = plan.start[list][kRequests], block = turn(list);
     const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
-    if (warp < warps)
-      for (int item = block + warp * grid; item < total; item += grid * warps) {
-        const int b = request_of(plan, kWarpWhole, item);
-        const Request r = request_at(a, a.first_request + b, false);
-        warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth,
-                       {b, item - plan.start[kWarpWhole][b], 0, 0, r.chunks, false});
+    const int worker = block * warps + warp, workers = grid * warps;
+    int item = !split ? block + warp * grid : workers ? int(int64_t(total) * worker / workers) : 0;
+    const int end = !split ? total : workers ? int(int64_t(total) * (worker + 1) / workers) : 0;
+    while (warp < warps && item < end) {
+      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
+      const Request r = request_at(a, a.first_request + b, false);
+      Run run = {b, local, 0, 0, r.chunks, false};
+      if (split) {
+        const int chunk = local % r.chunks;
+        run = {b, local / r.chunks, 0, chunk, min(r.chunks, chunk + end - item), true};
       }
+      warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, run);
+      item += split ? run.end - run.begin : workers;
+    }
     __syncthreads();
   }
-  {
-    const int total = plan.start[kWarpSplit][kRequests], block = turn(kWarpSplit);
-    const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
-    if (warp < warps) {
-      const int worker = block * warps + warp, workers = grid * warps;
-      int item = int(int64_t(total) * worker / workers);
-      const int end = int(int64_t(total) * (worker + 1) / workers);
-      while (item < end) {
-        const int b = request_of(plan, kWarpSplit, item), local = item - plan.start[kWarpSplit][b];
-        const Request r = request_at(a, a.first_request + b, false);
-        const int chunk = local % r.chunks, stop = min(r.chunks, chunk + end - item);
-        warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, {b, local / r.chunks, 0, chunk, stop, true});
-        item += stop - chunk;
-      }
-    }
-  }
-  __syncthreads();
   __threadfence();
   int row_of_block = 0;
   for (int w = 0; w < kWarps; w++)

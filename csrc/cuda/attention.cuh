@@ -95,7 +95,8 @@ GPU_INLINE Ancestors ancestors_of(const Args& a, const Request& r, int token) {
   for (int i = 0; i < 4; i++) {  // nothing behind the row itself
     const int bits = min(32, max(0, token + 1 - 32 * i));
     const uint32_t mask = bits == 32 ? ~0u : (1u << bits) - 1;
-    if (!chain && (x.word[i] & ~mask)) in_range(a.fault, 6, int64_t(r.row + token) * 4 + i, token + 1, 0, token + 1, 4);
+    const uint32_t behind = chain ? 0 : x.word[i] & ~mask;
+    if (behind) in_range(a.fault, 6, r.row + token, 32 * i + __ffs(int(behind)) - 1, 0, token + 1);
     x.word[i] = chain ? mask : x.word[i] & mask;
   }
   return x;

@@ -226,14 +226,13 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
       if (start + i * kStep + kStep > u.low && start + i * kStep < u.high)
         score_step<T, D>(s[2 * i], s[2 * i + 1], q, next() + key_row() * S::k_pitch);
     softmax_chunk(a, u, start, s, m, l);
+    uint32_t p[kSteps][4];
+    pack_chunk<T>(p, s);
     float o[S::columns / 8][4] = {};
 #pragma unroll
     for (int i = 0; i < kSteps; i++)
-      if (start + i * kStep + kStep > u.low && start + i * kStep < u.high) {
-        uint32_t p[4];
-        pack_step<T>(p, s[2 * i], s[2 * i + 1]);
-        value_step<T, S::columns>(o, p, next() + value_row() * S::v_pitch);
-      }
+      if (start + i * kStep + kStep > u.low && start + i * kStep < u.high)
+        value_step<T, S::columns>(o, p[i], next() + value_row() * S::v_pitch);
     if (run.split)
       store_partial<S::columns>(r, a, u, partial_rows<T, D>(a, x.plan, run, r.tokens * a.G, c - r.chunk0), o, m, l,
                                 steps.bad);
@@ -344,8 +343,7 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
       softmax_chunk(a, u, start, s, m, l);
     }
     uint32_t p[kSteps][4];
-#pragma unroll
-    for (int i = 0; i < kSteps; i++) pack_step<T>(p[i], s[2 * i], s[2 * i + 1]);
+    pack_chunk<T>(p, s);
     const T* tile = next() + value_row() * S::v_pitch;
     float o[S::columns / 8][4] = {};
 #pragma unroll

@@ -109,19 +109,19 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     }
     copy_async_wait<0>();
     __syncthreads();
+    uint32_t p[kSteps][4];
+    pack_chunk<T>(p, s);
     float o[S::columns / 8][4] = {};
 #pragma unroll
     for (int i = 0; i < kSteps; i++) {
       if (!(seen >> i & 1)) continue;
-      uint32_t p[4];
-      pack_step<T>(p, s[2 * i], s[2 * i + 1]);
       if (i < t.whole) {
-        value_step<T, S::columns>(o, p, values + (i * kStep + value_row()) * S::v_pitch);
+        value_step<T, S::columns>(o, p[i], values + (i * kStep + value_row()) * S::v_pitch);
         continue;
       }
       for (int token = first_token; token < end_token; token++) {
         const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
-        value_step_of<T, S::columns>(o, p, row < 0 ? x.zeros : values + row * S::v_pitch, u.token[0] == token,
+        value_step_of<T, S::columns>(o, p[i], row < 0 ? x.zeros : values + row * S::v_pitch, u.token[0] == token,
                                      u.token[1] == token);
       }
     }

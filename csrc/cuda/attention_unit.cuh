@@ -143,12 +143,13 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
   }
 }
 
+// Probabilities as the A operand of each step.
 template <class T>
-GPU_INLINE void pack_step(uint32_t (&p)[4], const float (&s0)[4], const float (&s1)[4]) {
-  p[0] = pack(s0[0], s0[1], T());
-  p[1] = pack(s0[2], s0[3], T());
-  p[2] = pack(s1[0], s1[1], T());
-  p[3] = pack(s1[2], s1[3], T());
+GPU_INLINE void pack_chunk(uint32_t (&p)[kSteps][4], const float (&s)[2 * kSteps][4]) {
+#pragma unroll
+  for (int i = 0; i < kSteps; i++)
+#pragma unroll
+    for (int k = 0; k < 4; k++) p[i][k] = pack(s[2 * i + (k >> 1)][k % 2 * 2], s[2 * i + (k >> 1)][k % 2 * 2 + 1], T());
 }
 
 // Values of one step: v is this lane's row for ldmatrix, that of token lane % 16 of the step.
