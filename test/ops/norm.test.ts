@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { NORM, norm, Stream, Tensor } from '../../lib/ops/index.ts';
-import { describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
+import { expect, it } from 'vitest';
+import { NORM, norm, type Stream, Tensor } from '../../lib/ops/index.ts';
+import { another, describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
 import { firstDifference } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
 
@@ -48,7 +48,7 @@ async function run(s: Stream, x: Float32Array, shape: readonly number[], o: Opti
   return got;
 }
 
-describeLevels('norm', (stream) => {
+describeLevels('norm', (stream, backend) => {
   for (const shape of [
     [1, 1, 8],
     [1, 1, 576],
@@ -116,16 +116,14 @@ describeLevels('norm', (stream) => {
     using b = norm({ x, bias: one, eps: 1e-6 });
     await expect(b.read()).rejects.toThrow('norm: bias is given, but RMSNorm (kind 0) has none');
   });
-});
 
-describe('norm', () => {
   it('gives a row the same bits alone and in a batch, with any number of threads', async () => {
     const random = new Random(9);
     const x = random.normal(7 * 200);
     const weight = random.normal(200);
     const o = { kind: NORM.layer, weight, eps: 1e-5 };
-    using two = new Stream({ threads: 2 });
-    using five = new Stream({ threads: 5 });
+    using two = another(backend, 2);
+    using five = another(backend, 5);
     const all = await run(two, x, [7, 1, 200], o);
     expect(firstDifference(await run(five, x, [7, 1, 200], o), all)).toBe(-1);
     for (let t = 0; t < 7; t++) {
