@@ -129,6 +129,8 @@ GPU_INLINE float maxima_floor(const RowView& v, const float* maxima, float top, 
   return d >= top_key - least ? -INFINITY : value_of(top_key - d);
 }
 
+GPU_INLINE uint64_t min_word(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 struct Selected {
   uint64_t upto;  // the words up to it are the selection
   uint64_t before, after;  // mass: the weight without its last word, and with it
@@ -175,7 +177,7 @@ GPU_INLINE Selected select(const RowView& v, bool mass, uint64_t need, uint32_t 
       if (total < need || (total == need && (!mass || ids))) {
         const uint32_t edge = prefix | uint32_t((uint64_t(1) << (bits + d)) - 1);
         const uint64_t word = ids ? uint64_t(value) << 32 | edge : uint64_t(edge) << 32 | 0xffffffffu;
-        return {word < s.source.upto ? word : s.source.upto, before, ids ? after : before + total};
+        return {min_word(word, s.source.upto), before, ids ? after : before + total};
       }
       if (upto - bin < need && need <= upto) {
         s.pick = int(threadIdx.x);
@@ -197,7 +199,7 @@ GPU_INLINE Selected select(const RowView& v, bool mass, uint64_t need, uint32_t 
       bucket /= w;
       need = n;
     }
-    if (need >= bucket) return {uint64_t(value) << 32 | 0xffffffffu, before, after};
+    if (need >= bucket) return {min_word(uint64_t(value) << 32 | 0xffffffffu, s.source.upto), before, after};
     bits = 32 - __clz(v.p.V);
     prefix = 0;
   }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { NORM, norm, type Stream, Tensor } from '../../lib/ops/index.ts';
 import { another, describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
-import { firstDifference } from '../helpers/floats.ts';
+import { bf16Bits, firstDifference, fromBf16 } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
 
 interface Options {
@@ -129,6 +129,28 @@ describeLevels('norm', (stream, backend) => {
     for (let t = 0; t < 7; t++) {
       const alone = await run(two, x.slice(t * 200, (t + 1) * 200), [1, 1, 200], o);
       expect(firstDifference(alone, all.subarray(t * 200, (t + 1) * 200))).toBe(-1);
+    }
+  });
+
+  it.skipIf(!backend.cuda)('bf16: rounds before the weight or after it', async () => {
+    const s = stream();
+    const random = new Random(14);
+    for (const D of [72, 1500]) {
+      const bits = Uint16Array.from(random.normal(4 * D, 3), bf16Bits);
+      const weight = random.normal(D);
+      const x = Float32Array.from(bits, fromBf16);
+      const plain = await run(s, x, [4, 1, D], { kind: NORM.rms, eps: 1e-5 });
+      for (const rounding of [0, 1]) {
+        using xt = Tensor.from(s, 'bf16', [4, 1, D], bits);
+        using wt = Tensor.from(s, 'f32', [1, D], weight);
+        const out = guarded(s, 'bf16', [4, 1, D]);
+        norm({ x: xt, weight: wt, eps: 1e-5, rounding, out: out.tensor });
+        const want = Uint16Array.from(plain, (v, i) =>
+          bf16Bits(Math.fround((rounding === 0 ? fromBf16(bf16Bits(v)) : v) * weight[i % D]!)),
+        );
+        expect(firstDifference(await out.read(), want)).toBe(-1);
+        out.dispose();
+      }
     }
   });
 });
