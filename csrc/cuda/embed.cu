@@ -25,8 +25,7 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p, T* out, 
   const int64_t t = blockIdx.x / unsigned(pieces);
   const int first = int(blockIdx.x % unsigned(pieces)) * kPiece + int(threadIdx.x);
   const int id = p.ids[t], position = p.pos ? p.positions[t] : 0;
-  const bool fine =
-      in_range(f, 1, t, id, 0, p.table.n) && (!p.pos || in_range(f, 3, t, position, 0, p.max_position));
+  const bool fine = in_range(f, 1, t, id, 0, p.table.n) && (!p.pos || in_range(f, 3, t, position, 0, p.max_position));
 #pragma unroll
   for (int k = 0; k < kUnroll; k++) {
     const int column = first + k * kThreads;

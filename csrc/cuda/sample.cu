@@ -24,8 +24,7 @@ GPU_INLINE uint64_t draw_slice(const Row& o, int begin, const float (&y)[kGroups
   for (int g = 0; g < kGroups; g++)
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      const uint64_t word =
-          word_of(key_of(y[g][j]), uint32_t(begin + (g * kThreads + int(threadIdx.x)) * 4 + j));
+      const uint64_t word = word_of(key_of(y[g][j]), uint32_t(begin + (g * kThreads + int(threadIdx.x)) * 4 + j));
       if (y[g][j] > -INFINITY && word < best) best = word;
     }
   if (o.greedy) return block_min(best, s);
@@ -124,8 +123,7 @@ GPU_INLINE void filter(const RowView& v, const float* maxima, const SliceStats* 
     float sum = 0.0f;
 #pragma unroll 1
     for (int i = int(threadIdx.x); i < p.slices; i += kThreads)
-      if (stats[i].z_max > -INFINITY)
-        sum = fmaf(stats[i].z_sum, exp_exact(sub_rn(stats[i].z_max, top)), sum);
+      if (stats[i].z_max > -INFINITY) sum = fmaf(stats[i].z_sum, exp_exact(sub_rn(stats[i].z_max, top)), sum);
     about = nucleus(o.top_p, uint64_t(double(block_sum(sum, v.s)) * 0x1p40));
   }
   for (int want = 128;; want *= 6) {
@@ -190,8 +188,7 @@ GPU_INLINE void best_raw(const RowView& v, const float* maxima, float top, float
     v.narrow(s.source.from, upto);
     if (threadIdx.x == 0) s.pick = 0;
     __syncthreads();
-    for (int k = 0; k < v.chunks(); k++)
-      v.each(k, [&](uint64_t word) { sorted[atomicAdd(&s.pick, 1)] = word; });
+    for (int k = 0; k < v.chunks(); k++) v.each(k, [&](uint64_t word) { sorted[atomicAdd(&s.pick, 1)] = word; });
     __syncthreads();
     const int i = int(threadIdx.x);
     const uint64_t word = i < n ? sorted[i] : 0;

@@ -19,9 +19,7 @@ struct RowView {
     load_raw(p, r, first, y);
     if (!raw) adjust(p, o, first, o.bias_begin < o.bias_end && (bias_bits(s)[block >> 5] >> (block & 31) & 1), y);
   }
-  GPU_INLINE int chunks() const {
-    return s.source.in_list ? 1 : (s.live + kChunkBlocks - 1) / kChunkBlocks;
-  }
+  GPU_INLINE int chunks() const { return s.source.in_list ? 1 : (s.live + kChunkBlocks - 1) / kChunkBlocks; }
   // f(word) for this thread's candidates of a chunk.
   template <class F>
   GPU_INLINE void each(int chunk, F f) const {
@@ -85,8 +83,7 @@ struct RowView {
   GPU_INLINE uint64_t weigh(float top) const {
     uint64_t sum = 0;
 #pragma unroll 1
-    for (int k = 0; k < chunks(); k++)
-      each(k, [&](uint64_t word) { sum += weight_of(value_of(word_key(word)), top); });
+    for (int k = 0; k < chunks(); k++) each(k, [&](uint64_t word) { sum += weight_of(value_of(word_key(word)), top); });
     return block_sum(sum, s);
   }
 };
