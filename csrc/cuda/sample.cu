@@ -24,8 +24,7 @@ GPU_INLINE uint64_t draw_slice(const Row& o, int begin, const float (&y)[kGroups
   for (int g = 0; g < kGroups; g++)
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      const uint64_t word =
-          word_of(key_of(y[g][j]), uint32_t(begin + (g * kThreads + int(threadIdx.x)) * 4 + j));
+      const uint64_t word = word_of(key_of(y[g][j]), uint32_t(begin + (g * kThreads + int(threadIdx.x)) * 4 + j));
       if (y[g][j] > -INFINITY && word < best) best = word;
     }
   if (o.greedy) return block_min(best, s);
@@ -102,72 +101,74 @@ GPU_INLINE void do_slice(const SampleParams& p, int r, int slice, Arena& s) {
   if (tid == 0) p.stats[int64_t(r) * p.slices + slice] = {raw_high, raw_sum, high, sum, best};
 }
 
-// The words that the filters keep are those up to c.upto: min-p, then top-k, then top-p over what is left.
-GPU_INLINE Source filter(const RowView& v, const float* maxima, const SliceStats* stats, float top) {
+// How far a nucleus from the slices' sums may be from that of the exact total.
+GPU_INLINE uint64_t slack(uint64_t need) { return need / 65536 + 65536; }
+
+// Leaves the words that the filters keep as candidates: min-p, then top-k, then top-p over what is left.
+GPU_INLINE void filter(const RowView& v, const float* maxima, const SliceStats* stats, float top) {
   const SampleParams& p = v.p;
   const Row& o = v.o;
   const float least = fmaxf(min_p_floor(o, top), -kMost);
   const uint32_t first = uint32_t(word_of(key_of(top), 0) >> 32);
   const bool top_k = o.top_k < p.V, top_p = o.top_p < 1.0f, whole = top_p && !top_k && !(o.min_p > 0.0f);
-  Source c = {};
   if (!whole) {
-    c = v.build(maxima, top_k ? fmaxf(maxima_floor(v, maxima, top, o.top_k), least) : least, false, true);
-    if (top_k) c.upto = select(v, c, false, uint64_t(o.top_k), first, top).upto;
-    if (!top_p) return c;
+    v.build(maxima, top_k ? fmaxf(maxima_floor(v, maxima, top, o.top_k), least) : least, false, true);
+    if (top_k) v.narrow(0, select(v, false, uint64_t(o.top_k), first, top).upto);
+    if (!top_p) return;
   }
   // Without other filters the total weight is known from the slices, nearly. As long as that settles it, it takes only the best
   // tokens: as many as reach the floor of 128 blocks, or of 768. If it does not, the weights are summed.
   uint64_t about = 0;
   if (whole) {
     float sum = 0.0f;
+#pragma unroll 1
     for (int i = int(threadIdx.x); i < p.slices; i += kThreads)
-      if (stats[i].z_max > -INFINITY)
-        sum = fmaf(stats[i].z_sum, exp_exact(sub_rn(stats[i].z_max, top)), sum);
+      if (stats[i].z_max > -INFINITY) sum = fmaf(stats[i].z_sum, exp_exact(sub_rn(stats[i].z_max, top)), sum);
     about = nucleus(o.top_p, uint64_t(double(block_sum(sum, v.s)) * 0x1p40));
   }
-  const uint64_t slack = about / 65536 + 65536;
   for (int want = 128;; want *= 6) {
     const bool exact = !whole || want + want / 2 > v.blocks;
     uint64_t need = about;
+    float floor = least;
     if (exact) {
-      if (whole) c = v.build(maxima, least, false, false);
-      const uint64_t total = v.weigh(c, top);
+      if (whole) v.build(maxima, least, false, false);
+      const uint64_t total = v.weigh(top);
       need = nucleus(o.top_p, total);
-      if (whole) {
-        // Tokens of weight below (1 - p) total / V weigh less than (1 - p) total together: none of them is in the nucleus.
-        const float rest = (1.0f - o.top_p) * float(total) / (0x1p40f * float(p.V));
-        const float floor = rest > 1e-30f ? top + log_exact(rest) - 1e-3f - 1e-6f * fabsf(top) : least;
-        c = v.build(maxima, fmaxf(floor, least), false, true);
-      }
+      // Tokens of weight below (1 - p) total / V weigh less than (1 - p) total together: none of them is in the nucleus.
+      const float rest = (1.0f - o.top_p) * float(total) / (0x1p40f * float(p.V));
+      if (rest > 1e-30f) floor = top + log_exact(rest) - 1e-3f - 1e-6f * fabsf(top);
     } else {
-      c = v.build(maxima, fmaxf(maxima_floor(v, maxima, top, want), least), false, true);
-      if (!c.in_list || v.weigh(c, top) < need + slack) continue;
+      floor = maxima_floor(v, maxima, top, want);
     }
-    const Selected chosen = select(v, c, true, need, first, top);
-    c.upto = chosen.upto;
-    if (exact || (chosen.before + slack < need && chosen.after >= need + slack)) return c;
+    if (whole) {
+      v.build(maxima, fmaxf(floor, least), false, true);
+      if (!exact && (!v.s.source.in_list || v.weigh(top) < need + slack(need))) continue;
+    }
+    const Selected chosen = select(v, true, need, first, top);
+    v.narrow(0, chosen.upto);
+    if (exact || (chosen.before + slack(need) < need && chosen.after >= need + slack(need))) return;
     want = v.blocks;
   }
 }
 
 // The best token by z + noise of what the filters keep.
-GPU_INLINE uint64_t draw(const RowView& v, const Source& c) {
+GPU_INLINE uint64_t draw(const RowView& v) {
   uint64_t best = kNoWord;
-  if (c.in_list) {
-    v.each(c, 0, [&](uint64_t word) {
+  if (v.s.source.in_list) {
+    v.each(0, [&](uint64_t word) {
       const uint32_t id = uint32_t(word);
       const uint64_t drawn = word_of(key_of(add_rn(value_of(word_key(word)), gumbel_of(v.o.key, id))), id);
       best = drawn < best ? drawn : best;
     });
   } else {
     float bar = -INFINITY;
-    for (int i = int(threadIdx.x) / 16; i < c.live; i += kThreads / 16) {
+    for (int i = int(threadIdx.x) / 16; i < v.s.live; i += kThreads / 16) {
       const int block = live_blocks(v.s, v.blocks)[i], first = block * kBlockTokens + int(threadIdx.x & 15) * 4;
       float y[4];
       v.values(false, block, first, y);
 #pragma unroll
       for (int j = 0; j < 4; j++)
-        if (word_of(key_of(y[j]), uint32_t(first + j)) > c.upto) y[j] = -INFINITY;
+        if (word_of(key_of(y[j]), uint32_t(first + j)) > v.s.source.upto) y[j] = -INFINITY;
       draw4(v.o.key, uint32_t(first), y, bar, best);
     }
   }
@@ -179,17 +180,15 @@ GPU_INLINE void best_raw(const RowView& v, const float* maxima, float top, float
   const SampleParams& p = v.p;
   Arena& s = v.s;
   uint64_t* const sorted = reinterpret_cast<uint64_t*>(s.bins);  // kThreads words
-  Source c = v.build(maxima, maxima_floor(v, maxima, top, p.K), true, true);
-  const uint64_t all = c.upto;
+  v.build(maxima, maxima_floor(v, maxima, top, p.K), true, true);
+  const uint64_t all = s.source.upto;
   for (int done = 0; done < p.K; done += kThreads) {
     const int n = min(kThreads, p.K - done);
-    c.upto = all;
-    c.upto = select(v, c, false, uint64_t(n), uint32_t(word_of(key_of(top), 0) >> 32), top).upto;
-    __syncthreads();
+    const uint64_t upto = select(v, false, uint64_t(n), uint32_t(word_of(key_of(top), 0) >> 32), top).upto;
+    v.narrow(s.source.from, upto);
     if (threadIdx.x == 0) s.pick = 0;
     __syncthreads();
-    for (int k = 0; k < v.chunks(c); k++)
-      v.each(c, k, [&](uint64_t word) { sorted[atomicAdd(&s.pick, 1)] = word; });
+    for (int k = 0; k < v.chunks(); k++) v.each(k, [&](uint64_t word) { sorted[atomicAdd(&s.pick, 1)] = word; });
     __syncthreads();
     const int i = int(threadIdx.x);
     const uint64_t word = i < n ? sorted[i] : 0;
@@ -199,7 +198,7 @@ GPU_INLINE void best_raw(const RowView& v, const float* maxima, float top, float
       if (p.top_ids) p.top_ids[int64_t(r) * p.K + done + rank] = int32_t(uint32_t(word));
       if (p.top_logprobs) p.top_logprobs[int64_t(r) * p.K + done + rank] = sub_rn(value_of(word_key(word)), lse);
     }
-    c.from = c.upto + 1;
+    v.narrow(upto + 1, all);
   }
 }
 
@@ -211,6 +210,7 @@ GPU_INLINE void finish_row(const SampleParams& p, int r, Arena& s) {
   const RowView v = {p, o, s, r, blocks};
   float top = -INFINITY, raw_top = -kMost;
   uint64_t best = kNoWord;
+#pragma unroll 1
   for (int i = tid; i < p.slices; i += kThreads) {
     const SliceStats t = stats[i];
     top = fmaxf(top, t.z_max);
@@ -229,7 +229,10 @@ GPU_INLINE void finish_row(const SampleParams& p, int r, Arena& s) {
       }
     }
     top = block_max(top, s);
-    if (top > -INFINITY) best = draw(v, filter(v, p.maxima + block0, stats, top));
+    if (top > -INFINITY) {
+      filter(v, p.maxima + block0, stats, top);
+      best = draw(v);
+    }
   }
   const int id = best == kNoWord ? -1 : int(uint32_t(best));  // -1: nothing is allowed, or all is NaN
   if (tid == 0) p.ids[r] = id;
@@ -238,6 +241,7 @@ GPU_INLINE void finish_row(const SampleParams& p, int r, Arena& s) {
   float lse = 0.0f;
   if (p.logprobs || p.top_logprobs) {
     float sum = 0.0f;
+#pragma unroll 1
     for (int i = tid; i < p.slices; i += kThreads)
       sum = fmaf(stats[i].raw_sum, exp_exact(sub_rn(stats[i].raw_max, raw_top)), sum);
     sum = block_sum(sum, s);

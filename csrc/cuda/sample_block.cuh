@@ -8,14 +8,21 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kList = 2048;  // candidates that fit into shared memory
 constexpr int kBins = 1024;
 
+// Where the candidates of a row are.
+struct Source {
+  uint64_t from, upto;  // words outside are no candidates
+  bool raw, in_list;  // raw: the logits themselves, else z. in_list: in shared memory, else read again
+};
+
 struct Arena {
   uint64_t list[kList];
   uint64_t warp_words[kWarps];
   uint64_t pick_before, pick_value;
-  Row row;  // here, not in registers: the block has other uses for those
+  Row row;  // these two are here because registers are dear
+  Source source;
   uint32_t bins[kBins];
   float warp_floats[kWarps];
-  int pick, live, listed, last;
+  int pick, live, listed, last;  // live: blocks of 64 tokens; listed: words in list, if they fit
   // Behind it: a bit for each block of 64 tokens that a bias hits, then the numbers of the blocks that are live.
 };
 

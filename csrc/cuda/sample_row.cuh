@@ -131,8 +131,7 @@ GPU_INLINE void adjust(const SampleParams& p, const Row& o, int first, bool bias
   }
   const uint32_t allowed = o.mask && first < p.V ? o.mask[first >> 5] >> (first & 31) : ~0u;
 #pragma unroll
-  for (int j = 0; j < 4; j++)
-    y[j] = allowed >> j & 1 ? clean(mul_rn(clean(y[j]), o.scale)) : -INFINITY;
+  for (int j = 0; j < 4; j++) y[j] = allowed >> j & 1 ? clean(mul_rn(clean(y[j]), o.scale)) : -INFINITY;
 }
 
 GPU_INLINE float min_p_floor(const Row& o, float top) {

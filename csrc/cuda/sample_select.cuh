@@ -8,12 +8,6 @@ namespace eyrie::cuda {
 
 constexpr int kChunkBlocks = 2 * kThreads / 16;  // blocks of 64 between two flushes of the bins: 2048 tokens
 
-struct Source {
-  uint64_t from, upto;  // words outside are no candidates
-  int live, listed;
-  bool raw, in_list;  // raw: the logits themselves, else z
-};
-
 struct RowView {
   const SampleParams& p;
   const Row& o;
@@ -25,20 +19,21 @@ struct RowView {
     load_raw(p, r, first, y);
     if (!raw) adjust(p, o, first, o.bias_begin < o.bias_end && (bias_bits(s)[block >> 5] >> (block & 31) & 1), y);
   }
-  GPU_INLINE int chunks(const Source& c) const {
-    return c.in_list ? 1 : (c.live + kChunkBlocks - 1) / kChunkBlocks;
-  }
+  GPU_INLINE int chunks() const { return s.source.in_list ? 1 : (s.live + kChunkBlocks - 1) / kChunkBlocks; }
   // f(word) for this thread's candidates of a chunk.
   template <class F>
-  GPU_INLINE void each(const Source& c, int chunk, F f) const {
+  GPU_INLINE void each(int chunk, F f) const {
+    const Source& c = s.source;
     if (c.in_list) {
-      for (int i = int(threadIdx.x); i < c.listed; i += kThreads) {
+#pragma unroll 1
+      for (int i = int(threadIdx.x); i < s.listed; i += kThreads) {
         const uint64_t word = s.list[i];
         if (word >= c.from && word <= c.upto) f(word);
       }
       return;
     }
-    const int end = min(c.live, (chunk + 1) * kChunkBlocks);
+    const int end = min(s.live, (chunk + 1) * kChunkBlocks);
+#pragma unroll 1
     for (int i = chunk * kChunkBlocks + int(threadIdx.x) / 16; i < end; i += kThreads / 16) {
       const int block = live_blocks(s, blocks)[i], first = block * kBlockTokens + int(threadIdx.x & 15) * 4;
       float y[4];
@@ -51,33 +46,44 @@ struct RowView {
     }
   }
 
+  // Leaves the words from..upto as candidates.
+  GPU_INLINE void narrow(uint64_t from, uint64_t upto) const {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      s.source.from = from;
+      s.source.upto = upto;
+    }
+    __syncthreads();
+  }
+
   // The candidates that reach `floor`; list: into shared memory if they fit.
-  GPU_INLINE Source build(const float* maxima, float floor, bool raw, bool list) const {
-    Source c = {0, word_of(key_of(floor), ~0u), 0, 0, raw, false};
+  GPU_INLINE void build(const float* maxima, float floor, bool raw, bool list) const {
     __syncthreads();
-    if (threadIdx.x == 0) s.live = s.listed = 0;
+    if (threadIdx.x == 0) {
+      s.live = s.listed = 0;
+      s.source = {0, word_of(key_of(floor), ~0u), raw, false};
+    }
     __syncthreads();
+#pragma unroll 2
     for (int b = int(threadIdx.x); b < blocks; b += kThreads)
       if (maxima[b] >= floor) live_blocks(s, blocks)[atomicAdd(&s.live, 1)] = uint16_t(b);
     __syncthreads();
-    c.live = s.live;
-    if (!list) return c;
-    for (int k = 0; k < chunks(c); k++)
-      each(c, k, [&](uint64_t word) {
+    if (!list) return;
+    for (int k = 0; k < chunks(); k++)
+      each(k, [&](uint64_t word) {
         const int at = atomicAdd(&s.listed, 1);
         if (at < kList) s.list[at] = word;
       });
     __syncthreads();
-    c.listed = s.listed;
-    c.in_list = c.listed <= kList;
-    return c;
+    if (threadIdx.x == 0) s.source.in_list = s.listed <= kList;
+    __syncthreads();
   }
 
   // The sum of the candidates' weights.
-  GPU_INLINE uint64_t weigh(const Source& c, float top) const {
+  GPU_INLINE uint64_t weigh(float top) const {
     uint64_t sum = 0;
-    for (int k = 0; k < chunks(c); k++)
-      each(c, k, [&](uint64_t word) { sum += weight_of(value_of(word_key(word)), top); });
+#pragma unroll 1
+    for (int k = 0; k < chunks(); k++) each(k, [&](uint64_t word) { sum += weight_of(value_of(word_key(word)), top); });
     return block_sum(sum, s);
   }
 };
@@ -100,6 +106,7 @@ GPU_INLINE float maxima_floor(const RowView& v, const float* maxima, float top, 
   __syncthreads();
   for (int i = int(threadIdx.x); i < kBins; i += kThreads) s.bins[i] = 0;
   __syncthreads();
+#pragma unroll 2
   for (int b = int(threadIdx.x); b < v.blocks; b += kThreads)
     atomicAdd(&s.bins[distance_bin(top_key - key_of(maxima[b]))], 1u);
   __syncthreads();
@@ -119,6 +126,8 @@ GPU_INLINE float maxima_floor(const RowView& v, const float* maxima, float top, 
   return d >= top_key - least ? -INFINITY : value_of(top_key - d);
 }
 
+GPU_INLINE uint64_t min_word(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 struct Selected {
   uint64_t upto;  // the words up to it are the selection
   uint64_t before, after;  // mass: the weight without its last word, and with it
@@ -126,9 +135,9 @@ struct Selected {
 
 // The first `need` candidates in the order of the words, or (mass) as many as it takes for their weight to reach `need`.
 // All of them if that is too few. first: the high half of the smallest word. A radix select, 8 bits a pass.
-GPU_INLINE Selected select(const RowView& v, const Source& c, bool mass, uint64_t need, uint32_t first, float top) {
+GPU_INLINE Selected select(const RowView& v, bool mass, uint64_t need, uint32_t first, float top) {
   Arena& s = v.s;
-  const uint32_t last = uint32_t(c.upto >> 32);
+  const uint32_t last = uint32_t(s.source.upto >> 32);
   int bits = max(1, 32 - __clz(int(first ^ last)));
   uint32_t prefix = bits == 32 ? 0 : first >> bits << bits, value = 0;
   uint64_t before = 0, after = 0;
@@ -141,8 +150,9 @@ GPU_INLINE Selected select(const RowView& v, const Source& c, bool mass, uint64_
       s.bins[threadIdx.x] = s.bins[kThreads + threadIdx.x] = 0;
       __syncthreads();
       uint64_t bin = 0;  // of this thread
-      for (int k = 0; k < v.chunks(c); k++) {
-        v.each(c, k, [&](uint64_t word) {
+#pragma unroll 1
+      for (int k = 0; k < v.chunks(); k++) {
+        v.each(k, [&](uint64_t word) {
           const uint32_t high = uint32_t(word >> 32), part = ids ? uint32_t(word) : high;
           if ((ids && high != value) || (part ^ prefix) >> bits >> d) return;
           const uint32_t digit = part >> bits & ((1u << d) - 1);
@@ -164,7 +174,7 @@ GPU_INLINE Selected select(const RowView& v, const Source& c, bool mass, uint64_
       if (total < need || (total == need && (!mass || ids))) {
         const uint32_t edge = prefix | uint32_t((uint64_t(1) << (bits + d)) - 1);
         const uint64_t word = ids ? uint64_t(value) << 32 | edge : uint64_t(edge) << 32 | 0xffffffffu;
-        return {word < c.upto ? word : c.upto, before, ids ? after : before + total};
+        return {min_word(word, s.source.upto), before, ids ? after : before + total};
       }
       if (upto - bin < need && need <= upto) {
         s.pick = int(threadIdx.x);
@@ -186,7 +196,7 @@ GPU_INLINE Selected select(const RowView& v, const Source& c, bool mass, uint64_
       bucket /= w;
       need = n;
     }
-    if (need >= bucket) return {uint64_t(value) << 32 | 0xffffffffu, before, after};
+    if (need >= bucket) return {min_word(uint64_t(value) << 32 | 0xffffffffu, s.source.upto), before, after};
     bits = 32 - __clz(v.p.V);
     prefix = 0;
   }
