@@ -11,7 +11,7 @@ import { fail, root, runBin, say } from './util.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { mb: { type: 'string', default: '32' }, 'per-op': { type: 'string', default: '200' } },
+  options: { mb: { type: 'string', default: '20' }, 'per-op': { type: 'string', default: '200' } },
 });
 const folder = join(root, 'build/records');
 const HEAD = 12;
