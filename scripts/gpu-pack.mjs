@@ -53,9 +53,17 @@ function cachedFile(name, key, make) {
 
 const xz = (level) => `xz -${level} -T${Math.min(2, availableParallelism())} -c`;
 const tar = (path, cwd, names, level = 9) =>
-  run('bash', ['-c', `set -o pipefail; tar -cf - --sort=name --owner=0 --group=0 ${names.join(' ')} | ${xz(level)} > "$0"`, path], {
-    cwd,
-  });
+  run(
+    'bash',
+    [
+      '-c',
+      `set -o pipefail; tar -cf - --sort=name --owner=0 --group=0 ${names.join(' ')} | ${xz(level)} > "$0"`,
+      path,
+    ],
+    {
+      cwd,
+    },
+  );
 
 // ---- Node ----
 cachedFile('node.xz', hash(process.execPath, process.version, 'v1'), (path) => {
@@ -96,20 +104,24 @@ function closure() {
   return [...found.keys()];
 }
 
-cachedFile('modules.tar.xz', hash(readFileSync(join(root, 'package-lock.json')), readFileSync(import.meta.filename)), (path) => {
-  for (const source of closure()) {
-    const relative = source.slice(root.length + 1);
-    cpSync(source, join(stage, relative), {
-      recursive: true,
-      dereference: true,
-      filter: (file) => {
-        const inside = file.slice(source.length);
-        return !inside.startsWith('/node_modules') && !foreign.test(inside) && !useless.test(inside);
-      },
-    });
-  }
-  tar(path, stage, ['node_modules']);
-});
+cachedFile(
+  'modules.tar.xz',
+  hash(readFileSync(join(root, 'package-lock.json')), readFileSync(import.meta.filename)),
+  (path) => {
+    for (const source of closure()) {
+      const relative = source.slice(root.length + 1);
+      cpSync(source, join(stage, relative), {
+        recursive: true,
+        dereference: true,
+        filter: (file) => {
+          const inside = file.slice(source.length);
+          return !inside.startsWith('/node_modules') && !foreign.test(inside) && !useless.test(inside);
+        },
+      });
+    }
+    tar(path, stage, ['node_modules']);
+  },
+);
 
 // ---- what is built here ----
 for (const [what, path, how] of [
@@ -122,12 +134,16 @@ for (const [what, path, how] of [
   ['record file', join(root, 'build/records/ops.rec'), 'node scripts/record.mjs'],
 ])
   if (!existsSync(path)) fail(`the ${what} ${path} is not there: ${how}`);
-if (existsSync(join(root, 'node_modules/typescript'))) runBin('typescript', 'bin/tsc', ['-p', 'tsconfig.build.json']);
+if (existsSync(join(root, 'node_modules/typescript')))
+  runBin('typescript', 'bin/tsc', ['-p', 'tsconfig.build.json']);
 for (const name of ['Release', 'records']) mkdirSync(join(stage, 'build', name), { recursive: true });
 copyFileSync(resolve(options.addon), join(stage, 'build/Release/eyrie.node'));
 copyFileSync(resolve(options['gpu-tests']), join(stage, 'build/gpu-tests'));
 chmodSync(join(stage, 'build/gpu-tests'), 0o755);
-copyFileSync(join(root, 'build/records/ops.rec'), join(stage, 'build/records/ops.rec'));
+for (const name of ['ops.rec', 'large.rec']) {
+  const path = join(root, 'build/records', name);
+  if (existsSync(path)) copyFileSync(path, join(stage, 'build/records', name));
+}
 cpSync(join(root, 'dist'), join(stage, 'dist'), { recursive: true });
 const shared = process.env.EYRIE_SHARED ?? resolve(root, '../shared');
 for (const model of ['tiny', 'stories260k']) {
@@ -136,7 +152,7 @@ for (const model of ['tiny', 'stories260k']) {
   else say(`without the model ${source}`);
 }
 const parts = ['build', 'dist', ...(existsSync(join(stage, '.gpu')) ? ['.gpu'] : [])];
-tar(join(folder, 'build.tar.xz'), stage, parts, 6);
+tar(join(folder, 'build.tar.xz'), stage, parts, 9);
 say(`build.tar.xz: ${megabytes(statSync(join(folder, 'build.tar.xz')).size)}`);
 writeFileSync(
   join(folder, 'commit'),
@@ -164,4 +180,5 @@ const total = readdirSync(folder)
   .filter((name) => statSync(join(folder, name)).isFile())
   .reduce((n, name) => n + statSync(join(folder, name)).size, 0);
 say(`.gpu: ${megabytes(total)}`);
-if (total > LIMIT) fail(`.gpu may have ${megabytes(LIMIT)} at most: take fewer records (scripts/record.mjs --mb N)`);
+if (total > LIMIT)
+  fail(`.gpu may have ${megabytes(LIMIT)} at most: take fewer records (scripts/record.mjs --mb N)`);

@@ -4,7 +4,14 @@
 // What does not fit the time, or what this machine lacks, is skipped aloud. Two files end in build/gpu-out, or in the folder OUT: the results as
 // JSON and all logs in one.
 import { spawn } from 'node:child_process';
-import { appendFileSync, createWriteStream, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -29,6 +36,7 @@ const allLogs = join(out, 'gpu-log.txt');
 writeFileSync(allLogs, '');
 const program = join(root, 'build/gpu-tests');
 const records = join(root, 'build/records/ops.rec');
+const large = join(root, 'build/records/large.rec');
 const hasGpu = gpu();
 
 /** Brings the binaries, the records and dist up to date. */
@@ -79,7 +87,12 @@ function execute(part) {
   const limit = Math.min(part.limit, left());
   if (part.lacks) return Promise.resolve({ ...part, state: 'skipped', detail: part.lacks, seconds: 0 });
   if (limit < 15)
-    return Promise.resolve({ ...part, state: 'skipped', detail: `no time was left of ${options.seconds} s`, seconds: 0 });
+    return Promise.resolve({
+      ...part,
+      state: 'skipped',
+      detail: `no time was left of ${options.seconds} s`,
+      seconds: 0,
+    });
   const begun = performance.now();
   const file = join(work, `${part.name.replace(/[^a-z0-9]+/gi, '-')}.log`);
   const log = createWriteStream(file);
@@ -111,7 +124,9 @@ function execute(part) {
       const shown = text.length > most ? `${text.slice(0, most / 2)}\n…\n${text.slice(-most / 2)}` : text;
       appendFileSync(allLogs, `\n===== ${part.name}: ${part.command.flat().join(' ')}\n${shown}`);
       const seconds = (performance.now() - begun) / 1e3;
-      say(`${result.state === 'ok' ? 'ok' : result.state.toUpperCase()} ${part.name}, ${seconds.toFixed(1)} s: ${result.detail}`);
+      say(
+        `${result.state === 'ok' ? 'ok' : result.state.toUpperCase()} ${part.name}, ${seconds.toFixed(1)} s: ${result.detail}`,
+      );
       if (result.state === 'failed') console.log(text.split('\n').slice(-60).join('\n'));
       done({ ...part, ...result, seconds, log: file });
     };
@@ -162,7 +177,10 @@ function replay(name, group, limit, prefix, args, lacks = null) {
     name,
     group,
     limit,
-    command: [prefix[0] ?? program, [...prefix.slice(1), ...(prefix.length ? [program] : []), ...args, records]],
+    command: [
+      prefix[0] ?? program,
+      [...prefix.slice(1), ...(prefix.length ? [program] : []), ...args, records],
+    ],
     lacks: lacks ?? (missing ? `${missing} is not there` : null),
     read(log, code) {
       if (code === 3 && !hasGpu) return { state: 'skipped', detail: lastLine(log) };
@@ -173,7 +191,8 @@ function replay(name, group, limit, prefix, args, lacks = null) {
   };
 }
 
-const sanitizer = which('compute-sanitizer') ?? ['/usr/local/cuda/bin/compute-sanitizer'].find(existsSync) ?? null;
+const sanitizer =
+  which('compute-sanitizer') ?? ['/usr/local/cuda/bin/compute-sanitizer'].find(existsSync) ?? null;
 const python = ['python3', 'python'].find(which) ?? null;
 const noGpu = hasGpu ? null : 'no NVIDIA GPU is here';
 const tool = (name, limit, count, ...more) =>
@@ -190,7 +209,8 @@ const tool = (name, limit, count, ...more) =>
 const benchJson = join(work, 'bench.json');
 const peersJson = join(work, 'peers.json');
 const parts = [
-  replay('gpu-tests', 'tests', 150, [], []),
+  // Sizes of models take the emulation too long.
+  replay('gpu-tests', 'tests', 150, [], hasGpu && existsSync(large) ? [large] : []),
   vitest('ops', ['test/ops', 'test/cuda'], 240),
   vitest('models', ['test/models'], 180),
   tool('memcheck', 150, 10),
@@ -204,7 +224,9 @@ const parts = [
     limit: 240,
     command: [process.execPath, [join(root, 'bench/gpu.mjs'), '--json', benchJson, '--seconds', '150']],
     lacks: noGpu,
-    read: (log) => ({ detail: log.includes('FAILED') ? 'a case failed' : `${readJson(benchJson)?.results.length ?? 0} rows` }),
+    read: (log) => ({
+      detail: log.includes('FAILED') ? 'a case failed' : `${readJson(benchJson)?.results.length ?? 0} rows`,
+    }),
   },
   {
     name: 'peers',
@@ -230,8 +252,14 @@ else results.push(...(await Promise.all(checks.map(execute)))); // checks only: 
 for (const part of parts.filter((p) => p.group === 'bench')) results.push(await execute(part));
 
 const device = output('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'])?.split('\n')[0] ?? null;
-const bench = existsSync(benchJson) && results.some((r) => r.name === 'bench' && r.seconds > 0) ? readJson(benchJson) : null;
-const peers = existsSync(peersJson) && results.some((r) => r.name === 'peers' && r.seconds > 0) ? readJson(peersJson) : null;
+const bench =
+  existsSync(benchJson) && results.some((r) => r.name === 'bench' && r.seconds > 0)
+    ? readJson(benchJson)
+    : null;
+const peers =
+  existsSync(peersJson) && results.some((r) => r.name === 'peers' && r.seconds > 0)
+    ? readJson(peersJson)
+    : null;
 console.log();
 const { commit, digits, slug, table } = await import('../bench/report.mjs');
 if (bench) {
@@ -242,7 +270,12 @@ if (peers)
   console.log(
     `${table(
       ['PyTorch', 'µs', 'TFLOP/s', 'GB/s'],
-      peers.results.map((r) => [r.what, digits(r.us), r.tflops ? digits(r.tflops) : '', r.gbps ? digits(r.gbps) : '']),
+      peers.results.map((r) => [
+        r.what,
+        digits(r.us),
+        r.tflops ? digits(r.tflops) : '',
+        r.gbps ? digits(r.gbps) : '',
+      ]),
     )}\n${peers.skipped.map((s) => `skipped: ${s.what}: ${s.reason}\n`).join('')}`,
   );
 console.log(
@@ -270,6 +303,8 @@ if (hasGpu && !options.only) {
 }
 const failed = results.filter((r) => r.state === 'failed').length;
 const passed = results.filter((r) => r.state === 'ok').length;
-say(`${passed} parts passed, ${failed} failed, ${results.length - passed - failed} skipped, ${spent().toFixed(0)} s; ${join(out, name)}`);
+say(
+  `${passed} parts passed, ${failed} failed, ${results.length - passed - failed} skipped, ${spent().toFixed(0)} s; ${join(out, name)}`,
+);
 if (!passed && !failed) fail('nothing ran: npm run gpu wants an NVIDIA GPU');
 process.exitCode = failed ? 1 : 0;
