@@ -10,7 +10,7 @@ Probe probe() {
 }
 
 std::unique_ptr<Backend> make_backend(int) { throw Error("EYRIE_NO_DEVICE", "device cuda: " + probe().message); }
-std::unique_ptr<Backend> make_emulated() {
+std::unique_ptr<Backend> make_emulated(const std::string&) {
   throw Error("EYRIE_NO_DEVICE", "device emulated: only test builds have it (npm run test:emulated)");
 }
 DeviceMemory device_memory(int) { return {}; }

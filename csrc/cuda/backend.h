@@ -25,7 +25,8 @@ struct DeviceMemory {
 Probe probe();
 // Throws EYRIE_NO_DEVICE with the probe's message.
 std::unique_ptr<Backend> make_backend(int device);
-std::unique_ptr<Backend> make_emulated();
+// The CUDA kernels on the CPU (test builds), under a schedule: "order=0..4,eager=0|1,seed=N,workers=N", or "" for the environment's.
+std::unique_ptr<Backend> make_emulated(const std::string& schedule);
 DeviceMemory device_memory(int device);
 
 }  // namespace eyrie::cuda

@@ -259,7 +259,7 @@ Value create_stream(const CallbackInfo& info) {
   } else if (device.rfind("cuda", 0) == 0 && (device.size() == 4 || (device.size() > 5 && device[4] == ':'))) {
     backend = cuda::make_backend(device.size() == 4 ? 0 : std::atoi(device.c_str() + 5));
   } else if (device == "emulated") {
-    backend = cuda::make_emulated();
+    backend = cuda::make_emulated(text(info, 2, "level"));
   } else {
     invalid("device must be 'cpu', 'cuda' or 'cuda:N', got '" + device + "'");
   }

@@ -6,7 +6,10 @@ export interface StreamOptions {
   device?: string;
   /** Worker threads of a CPU stream. @default the cores that are there (EYRIE_THREADS overrides) */
   threads?: number;
-  /** Instruction-set level of a CPU stream. @default the best one (EYRIE_CPU_LEVEL overrides) */
+  /**
+   * Instruction-set level of a CPU stream. Of the device `'emulated'` of test builds: the schedule of its threads,
+   * `'order=0..4,eager=0|1,seed=N,workers=N'`. @default the best one (EYRIE_CPU_LEVEL overrides)
+   */
   level?: string;
 }
 
