@@ -132,7 +132,7 @@ void run_one(Backend& backend, ReplayOptions options, const Record& record, bool
 
 int run(const Options& options) {
   const cuda::Probe probe = cuda::probe();
-  auto backend = probe.emulated ? cuda::make_emulated() : cuda::make_backend(options.device);
+  auto backend = probe.emulated ? cuda::make_emulated("") : cuda::make_backend(options.device);
   if (options.floors) {
     print_floors(options.device);
     if (options.files.empty()) return 0;
