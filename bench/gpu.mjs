@@ -56,7 +56,9 @@ const name = stream.name;
 const floors = measureFloors();
 const peak = PEAK_TFLOPS.find(([pattern]) => pattern.test(name))?.[1] ?? null;
 console.log(`${name}, driver and clocks: ${nvidiaSmi() ?? 'unknown'}, ${host.date}`);
-console.log(`floors: ${floors ? JSON.stringify(floors) : 'not measured'}; ${peak ?? '?'} TFLOP/s on the data sheet\n`);
+console.log(
+  `floors: ${floors ? JSON.stringify(floors) : 'not measured'}; ${peak ?? '?'} TFLOP/s on the data sheet\n`,
+);
 
 /** Least µs that a row can take. */
 function floorUs(row) {

@@ -1,5 +1,5 @@
-// `node scripts/record.mjs`: runs the tests of the ops on the CPU, records what each launch got and made (csrc/core/record.h), and picks a
-// varied set of a few MB into build/records/ops.rec, for gpu-tests.
+// `node scripts/record.mjs`: records what launches on the CPU got and made (csrc/core/record.h), for gpu-tests: a varied choice of those of
+// the ops' tests, build/records/ops.rec, and some in sizes of real models, build/records/large.rec.
 //   node scripts/record.mjs [--mb N] [--per-op N] [vitest paths]
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,11 +7,11 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import load from 'node-gyp-build';
-import { fail, root, runBin, say } from './util.mjs';
+import { fail, root, run, runBin, say } from './util.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { mb: { type: 'string', default: '32' }, 'per-op': { type: 'string', default: '200' } },
+  options: { mb: { type: 'string', default: '14' }, 'per-op': { type: 'string', default: '200' } },
 });
 const folder = join(root, 'build/records');
 const HEAD = 12;
@@ -115,6 +115,20 @@ try {
   writeFileSync(path, file);
   rmSync(raw, { recursive: true });
   say(`${path}: ${(file.length / 2 ** 20).toFixed(1)} MB, level ${level}`);
+  if (positionals.length === 0) {
+    const large = join(folder, 'large');
+    mkdirSync(large);
+    run(process.execPath, [join(root, 'scripts/record-cases.mjs')], {
+      env: { ...process.env, EYRIE_RECORD: large, EYRIE_RECORD_LIMIT: '2000', EYRIE_RECORD_MB: '16' },
+    });
+    const [name] = readdirSync(large);
+    // Without the packing: gpu-tests packs every weight anyway.
+    const kept = [...records(join(large, name))].filter((r) => r.op !== 'pack_weight').map((r) => r.body);
+    const all = Buffer.concat([...parts.slice(0, 2), ...kept]);
+    writeFileSync(join(folder, 'large.rec'), all);
+    rmSync(large, { recursive: true });
+    say(`${join(folder, 'large.rec')}: ${kept.length} records, ${(all.length / 2 ** 20).toFixed(1)} MB`);
+  }
 } catch (error) {
   fail(error.message);
 }

@@ -1,4 +1,8 @@
 // What bench/gpu.mjs measures. A case gives bytes and operations of one call, from which its floor follows, and a goal.
+
+import { Engine } from '../../dist/engine/index.js';
+import { KvCache } from '../../dist/kv/cache.js';
+import { BatchBuffer } from '../../dist/nn/forward-batch.js';
 import {
   ACTIVATIONS,
   linear,
@@ -7,9 +11,6 @@ import {
   sample,
   Tensor,
 } from '../../dist/ops/index.js';
-import { BatchBuffer } from '../../dist/nn/forward-batch.js';
-import { KvCache } from '../../dist/kv/cache.js';
-import { Engine } from '../../dist/engine/index.js';
 import { PAGE, Scope } from '../data.mjs';
 import { median } from '../report.mjs';
 import { configOf, syntheticModel, tokenBytes } from './synthetic.mjs';
@@ -192,7 +193,10 @@ function attention() {
         for (let i = 0; i < nodes; i++)
           for (let a = i; a >= 0; a = a === 0 ? -1 : parents[a]) bits[4 * i + (a >> 5)] |= 1 << (a & 31);
         const anc = one.i32([nodes, 4], bits);
-        const single = await timeCalls(stream, attentionCase(one, { sequences: 1, length, rows: 1, cold }).calls);
+        const single = await timeCalls(
+          stream,
+          attentionCase(one, { sequences: 1, length, rows: 1, cold }).calls,
+        );
         const c = attentionCase(one, { sequences: 1, length, rows: nodes, anc, cold });
         const tree = await timeCalls(stream, c.calls);
         yield { what: `decode attention of one token at ${length}`, ...single, bytes: c.bytes };
@@ -256,7 +260,13 @@ function sampling() {
     title: 'sampling',
     async *run(stream, { quick }) {
       const v = quick ? 2048 : 128256;
-      const values = { temperature: 0.8, top_k: 40, top_p: 0.95, repetition_penalty: 1.1, presence_penalty: 0.1 };
+      const values = {
+        temperature: 0.8,
+        top_k: 40,
+        top_p: 0.95,
+        repetition_penalty: 1.1,
+        presence_penalty: 0.1,
+      };
       const columns = SAMPLING_COLUMNS.map((c) => values[c.name] ?? c.default);
       for (const [rows, us] of [
         [1, 12],
@@ -265,17 +275,30 @@ function sampling() {
         const s = new Scope(stream);
         try {
           // Exponential tails, as real logits have them; other values for every row.
-          const piece = Float32Array.from({ length: 65_537 }, (_, i) => -3 * Math.log(1e-6 + ((i * 0.618034) % 1)));
+          const piece = Float32Array.from(
+            { length: 65_537 },
+            (_, i) => -3 * Math.log(1e-6 + ((i * 0.618034) % 1)),
+          );
           const data = Float32Array.from({ length: rows * v }, (_, i) => piece[(i * 31) % 65_537]);
           const copies = quick ? 2 : Math.ceil(COLD / (4 * rows * v));
           const all = Array.from({ length: Math.min(copies, 100) }, () =>
             s.keep(Tensor.from(stream, 'f32', [rows, v], data)),
           );
           const c = s.keep(
-            Tensor.from(stream, 'f32', [rows, columns.length], Float32Array.from(Array(rows).fill(columns).flat())),
+            Tensor.from(
+              stream,
+              'f32',
+              [rows, columns.length],
+              Float32Array.from(Array(rows).fill(columns).flat()),
+            ),
           );
           const counts = s.keep(
-            Tensor.from(stream, 'u16', [rows, v], Uint16Array.from({ length: rows * v }, (_, i) => (i % 97 ? 0 : 2))),
+            Tensor.from(
+              stream,
+              'u16',
+              [rows, v],
+              Uint16Array.from({ length: rows * v }, (_, i) => (i % 97 ? 0 : 2)),
+            ),
           );
           const countsRow = s.range(rows);
           const keys = s.i32(

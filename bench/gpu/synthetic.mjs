@@ -1,6 +1,7 @@
 // Models of a given shape with random weights, packed on the device itself: no file, and the host sends one small block.
-import { packWeight, Tensor } from '../../dist/ops/index.js';
+
 import { LlamaModel } from '../../dist/models/index.js';
+import { packWeight, Tensor } from '../../dist/ops/index.js';
 import { blockBytes, randomMatrixBytes } from '../data.mjs';
 
 const shared = {

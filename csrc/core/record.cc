@@ -15,7 +15,6 @@
 namespace eyrie {
 namespace {
 
-constexpr size_t kLargest = size_t(4) << 20;
 // Of one shape: contents differ too (sampling parameters, block tables).
 constexpr int kSameShape = 4;
 
@@ -57,9 +56,8 @@ std::vector<Region> regions_of(const Launch& launch) {
     const char* begin = static_cast<const char*>(t.data);
     all.push_back({begin, begin + extent(t), launch.op->args[i].written, {}});
   }
-  std::sort(all.begin(), all.end(), [](const Region& a, const Region& b) {
-    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
-  });
+  std::sort(all.begin(), all.end(),
+            [](const Region& a, const Region& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
   std::vector<Region> joined;
   for (Region& r : all) {
     if (!joined.empty() && (r.begin < joined.back().end || r.begin == joined.back().begin)) {
@@ -117,6 +115,8 @@ class Recorder {
   explicit Recorder(const std::string& folder) : path_(folder + "/" + std::to_string(getpid()) + ".rec") {
     const char* limit = std::getenv("EYRIE_RECORD_LIMIT");
     limit_ = limit && *limit ? std::atoi(limit) : 60;
+    const char* megabytes = std::getenv("EYRIE_RECORD_MB");
+    largest_ = size_t(megabytes && *megabytes ? std::atoi(megabytes) : 4) << 20;
   }
 
   void run(Backend& backend, const Launch& launch) {
@@ -131,7 +131,7 @@ class Recorder {
       regions = regions_of(launch);
       size_t total = 0;
       for (const Region& r : regions) total += size_t(r.end - r.begin) * (r.written ? 2 : 1);
-      wanted = total <= kLargest;
+      wanted = total <= largest_;
       for (Region& r : regions)
         if (wanted) r.before.assign(r.begin, r.end);
     }
@@ -146,7 +146,7 @@ class Recorder {
     const Tensor &src = launch.call.tensor[0], &out = launch.call.tensor[2];
     Source s{out.dtype, out.shape[0], out.shape[1], int32_t(launch.call.scalar[1]), {}};
     const size_t bytes = extent(src);
-    if (bytes <= kLargest) s.bytes.assign(static_cast<const char*>(src.data), bytes);
+    if (bytes <= largest_) s.bytes.assign(static_cast<const char*>(src.data), bytes);
     weights_[out.data] = std::move(s);
   }
 
@@ -164,7 +164,7 @@ class Recorder {
     }
     for (size_t i = 0; i < launch.op->args.size(); i++)
       if (!put_argument(r, launch, i, regions)) return;
-    if (r.size() > kLargest) return;
+    if (r.size() > largest_) return;
     std::ofstream file(path_, std::ios::binary | std::ios::app);
     Bytes head;
     if (file.tellp() == 0) {
@@ -207,7 +207,8 @@ class Recorder {
       const auto known = weights_.find(t.data);
       if (known == weights_.end()) return false;
       const Source& s = known->second;
-      if (s.dtype != t.dtype || s.n != t.shape[0] || s.k != t.shape[1] || (s.bytes.empty() && numel(t) > 0)) return false;
+      if (s.dtype != t.dtype || s.n != t.shape[0] || s.k != t.shape[1] || (s.bytes.empty() && numel(t) > 0))
+        return false;
       put(r, RecordKind::weight);
       put(r, t.dtype);
       put(r, t.shape[0]);
@@ -221,6 +222,7 @@ class Recorder {
 
   const std::string path_;
   int limit_;
+  size_t largest_;  // bytes of a record
   std::mutex mutex_;
   std::map<std::string, int> count_, of_shape_;
   std::map<const void*, Source> weights_;  // of one address the last one

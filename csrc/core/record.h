@@ -25,7 +25,7 @@ constexpr uint32_t kRecordVersion = 1;
 enum class RecordKind : uint8_t { scalar, absent, tensor, weight, made };
 
 // The backend itself, or one that records what it runs when EYRIE_RECORD is set. At most EYRIE_RECORD_LIMIT (60) records of an op are
-// written, of varied shapes, none above 4 MB.
+// written, of varied shapes, none above EYRIE_RECORD_MB (4) MiB.
 std::unique_ptr<Backend> recording(std::unique_ptr<Backend> backend);
 
 }  // namespace eyrie

@@ -14,7 +14,8 @@ constexpr size_t kBytes = size_t(2) << 30;
 
 void require(cudaError_t e, const char* what) {
   if (e != cudaSuccess)
-    throw Error("EYRIE_EXECUTION", std::string(what) + ": " + cudaGetErrorString(e) + " (" + std::to_string(int(e)) + ")");
+    throw Error("EYRIE_EXECUTION",
+                std::string(what) + ": " + cudaGetErrorString(e) + " (" + std::to_string(int(e)) + ")");
 }
 
 // Reads `count` words of 16 bytes, `unroll` loads in flight a thread; the sum is stored so that no load can be dropped.
@@ -25,7 +26,8 @@ __global__ void __launch_bounds__(kThreads) read_kernel(const uint4* words, size
   for (size_t i = size_t(blockIdx.x) * kThreads + threadIdx.x; i < count; i += stride * unroll) {
     uint4 v[unroll];
 #pragma unroll
-    for (int u = 0; u < unroll; u++) v[u] = i + u * stride < count ? load_stream(words + i + u * stride) : uint4{0, 0, 0, 0};
+    for (int u = 0; u < unroll; u++)
+      v[u] = i + u * stride < count ? load_stream(words + i + u * stride) : uint4{0, 0, 0, 0};
 #pragma unroll
     for (int u = 0; u < unroll; u++) sum += v[u].x ^ v[u].y ^ v[u].z ^ v[u].w;
   }
@@ -111,22 +113,24 @@ void eyrie::print_floors(int device) {
   double read = 1e30;
   for (int waves : {4, 8, 16, 32})
     read = std::min(read, timer.least(5, [&] {
-      read_kernel<8><<<unsigned(p.multiProcessorCount * waves), kThreads, 0, stream>>>(reinterpret_cast<uint4*>(a), words, out);
+      read_kernel<8>
+          <<<unsigned(p.multiProcessorCount * waves), kThreads, 0, stream>>>(reinterpret_cast<uint4*>(a), words, out);
     }));
   require(cudaGetLastError(), "read_kernel");
   // In pieces that fit no cache: what a weight matrix of a layer is.
   const double small = timer.least(20, [&] {
     for (int i = 0; i < 16; i++)
-      read_kernel<8><<<unsigned(p.multiProcessorCount * 8), kThreads, 0, stream>>>(reinterpret_cast<uint4*>(a) + words / 16 * size_t(i),
-                                                                                    (size_t(16) << 20) / 16, out);
+      read_kernel<8><<<unsigned(p.multiProcessorCount * 8), kThreads, 0, stream>>>(
+          reinterpret_cast<uint4*>(a) + words / 16 * size_t(i), (size_t(16) << 20) / 16, out);
   });
   const double copy = timer.least(5, [&] { cudaMemcpyAsync(b, a, kBytes, cudaMemcpyDeviceToDevice, stream); });
   const double gap = graph_gap(context, timer, false), chained = graph_gap(context, timer, true);
   std::printf(
-      "{\"device\": \"%s\", \"sms\": %d, \"l2MB\": %.0f, \"driver\": %d, \"readGBs\": %.1f, \"read16MBus\": %.2f, \"copyGBs\": %.1f, "
+      "{\"device\": \"%s\", \"sms\": %d, \"l2MB\": %.0f, \"driver\": %d, \"readGBs\": %.1f, \"read16MBus\": %.2f, "
+      "\"copyGBs\": %.1f, "
       "\"gapUs\": %.3f, \"gapChainedUs\": %.3f}\n",
-      p.name, p.multiProcessorCount, double(p.l2CacheSize) / 1048576, driver, double(kBytes) / read / 1e6, small * 1e3 / 16,
-      2 * double(kBytes) / copy / 1e6, gap, chained);
+      p.name, p.multiProcessorCount, double(p.l2CacheSize) / 1048576, driver, double(kBytes) / read / 1e6,
+      small * 1e3 / 16, 2 * double(kBytes) / copy / 1e6, gap, chained);
   std::fflush(stdout);
   cudaFree(a);
   cudaFree(b);

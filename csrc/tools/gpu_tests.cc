@@ -30,7 +30,8 @@ struct Options {
 
 struct Tally {
   int records = 0, narrow = 0, failed = 0;
-  double relative = 0, allowed = 1, seconds = 0;
+  // The worst error and what was allowed there: of f32 and of bf16 activations.
+  double relative[2] = {}, allowed[2] = {1, 1}, seconds = 0;
   bool absent = false;
   std::vector<std::string> problems;
 };
@@ -120,9 +121,9 @@ void run_one(Backend& backend, ReplayOptions options, const Record& record, bool
   }
   tally.seconds += std::chrono::duration<double>(Clock::now() - started).count();
   (narrow ? tally.narrow : tally.records)++;
-  if (outcome.allowed > 0 && outcome.relative / outcome.allowed > tally.relative / tally.allowed) {
-    tally.relative = outcome.relative;
-    tally.allowed = outcome.allowed;
+  if (outcome.allowed > 0 && outcome.relative / outcome.allowed > tally.relative[narrow] / tally.allowed[narrow]) {
+    tally.relative[narrow] = outcome.relative;
+    tally.allowed[narrow] = outcome.allowed;
   }
   if (outcome.problem.empty()) return;
   tally.failed++;
@@ -131,7 +132,7 @@ void run_one(Backend& backend, ReplayOptions options, const Record& record, bool
 
 int run(const Options& options) {
   const cuda::Probe probe = cuda::probe();
-  auto backend = probe.emulated ? cuda::make_emulated() : cuda::make_backend(options.device);
+  auto backend = probe.emulated ? cuda::make_emulated("") : cuda::make_backend(options.device);
   if (options.floors) {
     print_floors(options.device);
     if (options.files.empty()) return 0;
@@ -160,9 +161,11 @@ int run(const Options& options) {
     }
     const int all = tally.records + tally.narrow;
     if (all == 0) continue;
-    std::printf("%s %-15s %4d records, %4d in bf16, largest error %.2g of %.2g, %.1f s", tally.failed ? "FAILED" : "ok    ",
-                op.name, tally.records, tally.narrow, tally.relative, tally.relative > 0 ? tally.allowed : 0.0,
-                tally.seconds);
+    std::printf("%s %-15s %4d records", tally.failed ? "FAILED" : "ok    ", op.name, tally.records);
+    if (tally.relative[0] > 0) std::printf(", error %.2g of %.2g", tally.relative[0], tally.allowed[0]);
+    if (tally.narrow) std::printf(", %d in bf16", tally.narrow);
+    if (tally.relative[1] > 0) std::printf(", error %.2g of %.2g", tally.relative[1], tally.allowed[1]);
+    std::printf(", %.1f s", tally.seconds);
     if (tally.failed) std::printf(", %d FAILED", tally.failed);
     std::printf("\n");
     for (const std::string& p : tally.problems) std::printf("       %s\n", p.c_str());

@@ -103,8 +103,8 @@ std::vector<Record> read_records(const std::string& path) {
     }
     while (!r.done()) record.arguments.push_back(read_argument(r));
     for (const RecordArgument& a : record.arguments)
-      if (a.kind == RecordKind::tensor && (a.region >= record.regions.size() ||
-                                           a.offset > record.regions[a.region].before.size()))
+      if (a.kind == RecordKind::tensor &&
+          (a.region >= record.regions.size() || a.offset > record.regions[a.region].before.size()))
         throw Error("EYRIE_FILE", path + ": a record's tensor lies outside its memory");
     records.push_back(std::move(record));
   }

@@ -79,10 +79,12 @@ Replay::Placed Replay::place(const RecordRegion& region, Placed p) {
 
 std::shared_ptr<Storage> Replay::pack(const RecordArgument& weight) {
   const Op& op = op_named("pack_weight");
-  auto packed = backend_.allocate(size_t(tile_bytes(weight.tensor.dtype, weight.tensor.shape[0], weight.tensor.shape[1])));
+  auto packed =
+      backend_.allocate(size_t(tile_bytes(weight.tensor.dtype, weight.tensor.shape[0], weight.tensor.shape[1])));
   Call call = {};
   // Host memory, as when a model is loaded.
-  call.tensor[0] = dense(DType::u8, {int64_t(weight.source.size())}, const_cast<char*>(weight.source.data()), DeviceKind::cpu);
+  call.tensor[0] =
+      dense(DType::u8, {int64_t(weight.source.size())}, const_cast<char*>(weight.source.data()), DeviceKind::cpu);
   if (weight.source.empty()) call.tensor[0].data = packed->data();
   call.scalar[1] = weight.permute;
   call.tensor[2] = weight.tensor;
@@ -117,8 +119,8 @@ std::string Replay::check_packed(const Tensor& weight, const std::vector<char>& 
       // d * q + m may be rounded once or twice.
       const float room = weight.dtype == DType::q4_1 ? 1e-6f * (std::fabs(want) + 1) : 0;
       if (std::fabs(have - want) <= room || (std::isnan(have) && std::isnan(want)) || have == want) continue;
-      return "out[" + std::to_string(i) + "," + std::to_string(j) + "] is " + std::to_string(have) + " (embed), expected " +
-             std::to_string(want);
+      return "out[" + std::to_string(i) + "," + std::to_string(j) + "] is " + std::to_string(have) +
+             " (embed), expected " + std::to_string(want);
     }
   }
   return "";
@@ -156,7 +158,8 @@ Outcome Replay::run(const Record& record) {
           t.device = DeviceKind::cpu;
         }
       } else {
-        if (a.kind == RecordKind::made) weights[i] = backend_.allocate(size_t(tile_bytes(t.dtype, t.shape[0], t.shape[1])));
+        if (a.kind == RecordKind::made)
+          weights[i] = backend_.allocate(size_t(tile_bytes(t.dtype, t.shape[0], t.shape[1])));
         t.data = weights[i]->data();
         keep.push_back(weights[i]);
       }
@@ -198,7 +201,9 @@ Outcome Replay::run(const Record& record) {
       std::vector<char> got(weights[i]->bytes());
       backend_.copy_out(got.data(), weights[i]->data(), got.size());
       same(placed.size(), std::move(got), "the packed weight");
-      if (run == 0) outcome.problem = check_packed(call.tensor[i], record.regions[record.arguments[0].region].before, int(call.scalar[1]));
+      if (run == 0)
+        outcome.problem =
+            check_packed(call.tensor[i], record.regions[record.arguments[0].region].before, int(call.scalar[1]));
     }
   }
   return outcome;
@@ -214,7 +219,8 @@ bool narrowed(const Record& record, Record& out) {
     if (activation && a.tensor.dtype != DType::f32) return false;
     use[a.region] |= activation ? 1 : 2;
   }
-  if (std::find(use.begin(), use.end(), 3) != use.end() || std::find(use.begin(), use.end(), 1) == use.end()) return false;
+  if (std::find(use.begin(), use.end(), 3) != use.end() || std::find(use.begin(), use.end(), 1) == use.end())
+    return false;
   out = record;
   out.shapes += " (bf16)";
   const auto halve = [](std::vector<char>& bytes) {
