@@ -182,8 +182,9 @@ void warp_collectives() {
     const int l = i % 32;
     if (l >= 20) continue;
     const uint32_t mask = (1u << 20) - 1;
-    const uint32_t row[12] = {0x49249u, 2, 2, l / 7 == 0 ? 0x7fu : l / 7 == 1 ? 0x3f80u : 0xfc000u,
-                              mask + 1, 0, 190, uint32_t(-10), uint32_t(-1), mask, ~mask, 0};
+    const uint32_t row[12] = {0x49249u,     2,    2,     l / 7 == 0 ? 0x7fu : l / 7 == 1 ? 0x3f80u : 0xfc000u,
+                              mask + 1,     0,    190,   uint32_t(-10),
+                              uint32_t(-1), mask, ~mask, 0};
     memcpy(&want[size_t(i) * 12], row, sizeof row);
   }
   expect_equal(out, want, "votes, matches and reductions");
@@ -262,7 +263,8 @@ __global__ void pipeline_kernel(const uint32_t* in, uint32_t* out, int tiles, in
   uint32_t* s = reinterpret_cast<uint32_t*>(shared);
   const int i = int(threadIdx.x);
   const auto issue = [&](int tile) {
-    if (tile < tiles) cuda::copy_async16(s + tile % kStages * kTile + i * 4, in + tile * kTile + i * 4, tile * 64 + i < last);
+    if (tile < tiles)
+      cuda::copy_async16(s + tile % kStages * kTile + i * 4, in + tile * kTile + i * 4, tile * 64 + i < last);
     cuda::copy_async_commit();
   };
   for (int t = 0; t < kStages - 1; t++) issue(t);
@@ -528,11 +530,20 @@ void two_launchers() {
 }  // namespace
 
 int main() {
-  const std::pair<const char*, void (*)()> tests[] = {
-      {"barriers", barriers}, {"votes", votes},         {"exits", exits},       {"shuffles", shuffles},
-      {"warps", warp_collectives}, {"products", products}, {"matrix loads", matrix_loads}, {"copies", copies},
-      {"landing", landing},   {"indices", indices},     {"tickets", tickets},   {"atomics", atomics},
-      {"intrinsics", intrinsics}, {"forbidden", forbidden}};
+  const std::pair<const char*, void (*)()> tests[] = {{"barriers", barriers},
+                                                      {"votes", votes},
+                                                      {"exits", exits},
+                                                      {"shuffles", shuffles},
+                                                      {"warps", warp_collectives},
+                                                      {"products", products},
+                                                      {"matrix loads", matrix_loads},
+                                                      {"copies", copies},
+                                                      {"landing", landing},
+                                                      {"indices", indices},
+                                                      {"tickets", tickets},
+                                                      {"atomics", atomics},
+                                                      {"intrinsics", intrinsics},
+                                                      {"forbidden", forbidden}};
   for (int order = 0; order < emulation::kOrders; order++)
     for (const bool eager : {false, true})
       for (const int workers : {1, 3}) {
