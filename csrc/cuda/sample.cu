@@ -108,27 +108,28 @@ GPU_INLINE uint64_t slack(uint64_t need) { return need / 65536 + 65536; }
 GPU_INLINE void filter(const RowView& v, const float* maxima, const SliceStats* stats, float top) {
   const SampleParams& p = v.p;
   const Row& o = v.o;
-  const float least = fmaxf(min_p_floor(o, top), -kMost);
-  const uint32_t first = uint32_t(word_of(key_of(top), 0) >> 32);
+  if (threadIdx.x == 0) v.s.least = fmaxf(min_p_floor(o, top), -kMost);
+  __syncthreads();
+  const float& least = v.s.least;
   const bool top_k = o.top_k < p.V, top_p = o.top_p < 1.0f, whole = top_p && !top_k && !(o.min_p > 0.0f);
   if (!whole) {
     v.build(maxima, top_k ? fmaxf(maxima_floor(v, maxima, top, o.top_k), least) : least, false, true);
-    if (top_k) v.narrow(0, select(v, false, uint64_t(o.top_k), first, top).upto);
+    if (top_k) v.narrow(0, select(v, false, uint64_t(o.top_k), top).upto);
     if (!top_p) return;
   }
   // Without other filters the total weight is known from the slices, nearly. As long as that settles it, it takes only the best
   // tokens: as many as reach the floor of 128 blocks, or of 768. If it does not, the weights are summed.
-  uint64_t about = 0;
   if (whole) {
     float sum = 0.0f;
 #pragma unroll 1
     for (int i = int(threadIdx.x); i < p.slices; i += kThreads)
       if (stats[i].z_max > -INFINITY) sum = fmaf(stats[i].z_sum, exp_exact(sub_rn(stats[i].z_max, top)), sum);
-    about = nucleus(o.top_p, uint64_t(double(block_sum(sum, v.s)) * 0x1p40));
+    sum = block_sum(sum, v.s);
+    if (threadIdx.x == 0) v.s.about = nucleus(o.top_p, uint64_t(double(sum) * 0x1p40));
   }
   for (int want = 128;; want *= 6) {
     const bool exact = !whole || want + want / 2 > v.blocks;
-    uint64_t need = about;
+    uint64_t need = 0;
     float floor = least;
     if (exact) {
       if (whole) v.build(maxima, least, false, false);
@@ -139,12 +140,13 @@ GPU_INLINE void filter(const RowView& v, const float* maxima, const SliceStats* 
       if (rest > 1e-30f) floor = top + log_exact(rest) - 1e-3f - 1e-6f * fabsf(top);
     } else {
       floor = maxima_floor(v, maxima, top, want);
+      need = v.s.about;
     }
     if (whole) {
       v.build(maxima, fmaxf(floor, least), false, true);
       if (!exact && (!v.s.source.in_list || v.weigh(top) < need + slack(need))) continue;
     }
-    const Selected chosen = select(v, true, need, first, top);
+    const Selected chosen = select(v, true, need, top);
     v.narrow(0, chosen.upto);
     if (exact || (chosen.before + slack(need) < need && chosen.after >= need + slack(need))) return;
     want = v.blocks;
@@ -184,7 +186,7 @@ GPU_INLINE void best_raw(const RowView& v, const float* maxima, float top, float
   const uint64_t all = s.source.upto;
   for (int done = 0; done < p.K; done += kThreads) {
     const int n = min(kThreads, p.K - done);
-    const uint64_t upto = select(v, false, uint64_t(n), uint32_t(word_of(key_of(top), 0) >> 32), top).upto;
+    const uint64_t upto = select(v, false, uint64_t(n), top).upto;
     v.narrow(s.source.from, upto);
     if (threadIdx.x == 0) s.pick = 0;
     __syncthreads();
@@ -251,7 +253,7 @@ GPU_INLINE void finish_row(const SampleParams& p, int r, Arena& s) {
   if (p.K > 0) best_raw(v, p.raw_maxima + block0, raw_top, lse, r);
 }
 
-__global__ void __launch_bounds__(kThreads, 3) sample_kernel(SampleParams p) {
+__global__ void __launch_bounds__(kThreads, 4) sample_kernel(SampleParams p) {
   GPU_SHARED(memory);
   Arena& s = *reinterpret_cast<Arena*>(memory);
   dependency_wait();
@@ -261,6 +263,7 @@ __global__ void __launch_bounds__(kThreads, 3) sample_kernel(SampleParams p) {
   __syncthreads();
   if (threadIdx.x == 0) s.last = atomicAdd(p.tickets + r, 1u) == unsigned(p.slices) - 1;
   __syncthreads();
+  dependency_release();
   if (!s.last) return;
   __threadfence();
   if (threadIdx.x == 0) p.tickets[r] = 0;
@@ -273,9 +276,9 @@ void sample(const Call& call, Context& context) {
   const auto a = sample_args(call);
   if (a.R == 0) return;
   const int slices = int(div_up(a.V, kSlice)), blocks = int(div_up(a.V, kBlockTokens));
-  if (blocks > kMaxBlocks)
-    throw Error("EYRIE_UNSUPPORTED", "sample: V=" + std::to_string(a.V) + " on CUDA, expected at most " +
-                                         std::to_string(kMaxBlocks * kBlockTokens));
+  if (blocks > kMaxBlocks || arena_bytes(blocks) > context.shared_limit)
+    throw Error("EYRIE_UNSUPPORTED",
+                "sample: V=" + std::to_string(a.V) + " is too large for this GPU; use device 'cpu'");
   const auto data = [](const Tensor* t) { return t ? t->data : nullptr; };
   SampleParams p = {};
   p.logits = static_cast<const float*>(a.logits->data);

@@ -20,8 +20,10 @@ struct Arena {
   uint64_t pick_before, pick_value;
   Row row;  // these two are here because registers are dear
   Source source;
+  uint64_t about;  // the weight of the nucleus, nearly
   uint32_t bins[kBins];
   float warp_floats[kWarps];
+  float least;  // what min-p lets pass
   int pick, live, listed, last;  // live: blocks of 64 tokens; listed: words in list, if they fit
   // Behind it: a bit for each block of 64 tokens that a bias hits, then the numbers of the blocks that are live.
 };

@@ -134,10 +134,10 @@ struct Selected {
 };
 
 // The first `need` candidates in the order of the words, or (mass) as many as it takes for their weight to reach `need`.
-// All of them if that is too few. first: the high half of the smallest word. A radix select, 8 bits a pass.
-GPU_INLINE Selected select(const RowView& v, bool mass, uint64_t need, uint32_t first, float top) {
+// All of them if that is too few. top: the largest value. A radix select, 8 bits a pass.
+GPU_INLINE Selected select(const RowView& v, bool mass, uint64_t need, float top) {
   Arena& s = v.s;
-  const uint32_t last = uint32_t(s.source.upto >> 32);
+  const uint32_t first = ~key_of(top), last = uint32_t(s.source.upto >> 32);
   int bits = max(1, 32 - __clz(int(first ^ last)));
   uint32_t prefix = bits == 32 ? 0 : first >> bits << bits, value = 0;
   uint64_t before = 0, after = 0;
