@@ -81,27 +81,21 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   // The ring becomes one for each warp, as deep as the number of warps with work allows.
   __syncthreads();
   const int stages = a.tiles * kSteps, most = min(kWarps, stages / kMinDepth);
-#pragma unroll 1
-  for (int split = 0; split < 2; split++) {
-    const List list = split ? kWarpSplit : kWarpWhole;
-    const int total = plan.start[list][kRequests], block = turn(list);
-    const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
+  const int total = plan.start[kWarp][kRequests], block = turn(kWarp);
+  const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
+  if (warp < warps) {
     const int worker = block * warps + warp, workers = grid * warps;
-    int item = !split ? block + warp * grid : workers ? int(int64_t(total) * worker / workers) : 0;
-    const int end = !split ? total : workers ? int(int64_t(total) * (worker + 1) / workers) : 0;
-    while (warp < warps && item < end) {
-      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
+    int item = int(int64_t(total) * worker / workers);
+    const int end = int(int64_t(total) * (worker + 1) / workers);
+    while (item < end) {
+      const int b = request_of(plan, kWarp, item), local = item - plan.start[kWarp][b];
       const Request r = request_at(a, a.first_request + b, false);
-      Run run = {b, local, 0, 0, r.chunks, false};
-      if (split) {
-        const int chunk = local % r.chunks;
-        run = {b, local / r.chunks, 0, chunk, min(r.chunks, chunk + end - item), true};
-      }
-      warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, run);
-      item += split ? run.end - run.begin : workers;
+      const int chunk = local % r.chunks, stop = min(r.chunks, chunk + end - item);
+      warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, {b, local / r.chunks, 0, chunk, stop, true});
+      item += stop - chunk;
     }
-    __syncthreads();
   }
+  __syncthreads();
   __threadfence();
   int row_of_block = 0;
   for (int w = 0; w < kWarps; w++)

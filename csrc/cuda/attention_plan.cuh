@@ -1,6 +1,6 @@
 // The work of a call, planned by every block for itself from what lies on the device, so that a captured launch serves any
 // lengths. A request is one of
-//   warp   at most 16 packed rows, no tree: a warp takes runs of chunks by itself (decoding)
+//   warp   at most 16 packed rows, no tree: warps take runs of chunks by themselves (decoding)
 //   block  more rows: eight warps with 16 rows each share every chunk that the block loads (prefill; a tree's prefix)
 //   tail   chunks with rows of a tree, each of which has a context of its own
 // and is either split, its chunks leaving partial results that the last to arrive folds, or walked by one warp or block. That
@@ -10,7 +10,7 @@
 
 namespace eyrie::cuda::attention {
 
-enum List { kBlockWhole, kBlockSplit, kTail, kWarpWhole, kWarpSplit, kLists };
+enum List { kBlockWhole, kBlockSplit, kTail, kWarp, kLists };
 
 struct Plan {  // in shared memory
   int start[kLists][kRequests + 1];  // items of the requests before
@@ -79,7 +79,7 @@ GPU_INLINE bool make_plan(const Args& a, Plan& plan, int heads) {
     rows = r.tokens * a.G;
     warp = rows <= kRows && !r.tree;
     const int tasks = heads * r.groups;
-    split = r.chunks > 1 && (warp || r.tree || tasks * 2 <= int(gridDim.x));
+    split = warp || (r.chunks > 1 && (r.tree || tasks * 2 <= int(gridDim.x)));
     if (split) {
       const int64_t n = int64_t(rows) * heads * r.chunks;
       need = n > a.partial_rows ? a.partial_rows + 1 : int(n);
@@ -91,16 +91,15 @@ GPU_INLINE bool make_plan(const Args& a, Plan& plan, int heads) {
   int count[kLists] = {};
   if (live) {
     const int tasks = heads * r.groups;
-    if (warp) {
-      count[kWarpSplit] = split ? heads * r.chunks : 0;
-      count[kWarpWhole] = split ? 0 : heads;
+    if (warp && split) {
+      count[kWarp] = heads * r.chunks;
     } else {
       count[kBlockSplit] = split ? tasks * r.regular : 0;
       count[kTail] = !r.tree ? 0 : split ? tasks * (r.chunks - r.regular) : tasks;
       count[kBlockWhole] = split || r.tree ? 0 : tasks;
     }
   }
-  scan<kLists>(plan, count, {plan.start[0], plan.start[1], plan.start[2], plan.start[3], plan.start[4]});
+  scan<kLists>(plan, count, {plan.start[0], plan.start[1], plan.start[2], plan.start[3]});
   return __syncthreads_or(bad);
 }
 

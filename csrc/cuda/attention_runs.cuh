@@ -11,7 +11,7 @@ struct Run {
   int jh;  // kv head * parts + part of its values
   int group;  // of kGroupRows packed rows
   int begin, end;  // chunks, counted from the request's chunk0
-  bool split;
+  bool split;  // leaves partial results (a warp's always does)
 };
 
 template <class T, int D>
@@ -207,8 +207,6 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   T* q = x.q[warp];
   load_queries<T, D>(a, r, j, 0, q);
 
-  State<S::columns> state;
-  if (!run.split) clear(state);
   int slot_out = 0;
   const auto next = [&] {  // the next stage has arrived; the one before it is free
     wait_pending(depth - 2);
@@ -221,29 +219,27 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   for (int c = begin; c < end; c++) {
     const int start = c * kChunk;
     float s[2 * kSteps][4] = {}, m[2], l[2];
-#pragma unroll
-    for (int i = 0; i < kSteps; i++)
+#pragma unroll 1
+    for (int i = 0; i < kSteps; i++) {
+      rotate<2>(s);
       if (start + i * kStep + kStep > u.low && start + i * kStep < u.high)
-        score_step<T, D>(s[2 * i], s[2 * i + 1], q, next() + key_row() * S::k_pitch);
+        score_step<T, D>(s[2 * kSteps - 2], s[2 * kSteps - 1], q, next() + key_row() * S::k_pitch);
+    }
     softmax_chunk(a, u, start, s, m, l);
     uint32_t p[kSteps][4];
     pack_chunk<T>(p, s);
     float o[S::columns / 8][4] = {};
-#pragma unroll
-    for (int i = 0; i < kSteps; i++)
+#pragma unroll 1
+    for (int i = 0; i < kSteps; i++) {
       if (start + i * kStep + kStep > u.low && start + i * kStep < u.high)
-        value_step<T, S::columns>(o, p[i], next() + value_row() * S::v_pitch);
-    if (run.split)
-      store_partial<S::columns>(r, a, u, partial_rows<T, D>(a, x.plan, run, r.tokens * a.G, c - r.chunk0), o, m, l,
-                                steps.bad);
-    else fold_state(state, o, m, l);
+        value_step<T, S::columns>(o, p[0], next() + value_row() * S::v_pitch);
+      rotate<1>(p);
+    }
+    float* rows = partial_rows<T, D>(a, x.plan, run, r.tokens * a.G, c - r.chunk0);
+    store_values<S::columns, S::columns>(u, rows, 0, o);
+    store_sums<S::columns>(u, rows, m, l, steps.bad);
   }
   copy_async_wait<0>();
-  __syncwarp();
-  if (!run.split) {
-    write_state(a, r, u, part, state, steps.bad);
-    return;
-  }
   __threadfence();
   __syncwarp();
   bool last = false;
@@ -345,13 +341,19 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     uint32_t p[kSteps][4];
     pack_chunk<T>(p, s);
     const T* tile = next() + value_row() * S::v_pitch;
-    float o[S::columns / 8][4] = {};
+    float* rows = run.split ? partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0) : nullptr;
+    Fold f[2];
+    if (run.split) store_sums<S::columns>(u, rows, m, l, steps.bad);
+    else fold_sums(state, f, m, l);
 #pragma unroll
-    for (int i = 0; i < kSteps; i++)
-      if (seen >> i & 1) value_step<T, S::columns>(o, p[i], tile + i * kStep * S::v_pitch);
-    if (run.split)
-      store_partial<S::columns>(r, a, u, partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0), o, m, l, steps.bad);
-    else fold_state(state, o, m, l);
+    for (int at = 0; at < S::columns; at += S::pass) {
+      float o[S::pass / 8][4] = {};
+#pragma unroll
+      for (int i = 0; i < kSteps; i++)
+        if (seen >> i & 1) value_step<T, S::pass>(o, p[i], tile + i * kStep * S::v_pitch + at);
+      if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);
+      else fold_values<S::columns, S::pass>(state, f, at, o);
+    }
   }
   copy_async_wait<0>();
   if (!run.split) {

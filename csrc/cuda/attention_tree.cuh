@@ -88,16 +88,19 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     for (int i = 0; i < kSteps; i++)
       seen |= int(t.start + i * kStep + kStep > u.low && t.start + i * kStep < u.high) << i;
     float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < kSteps; i++) {
+      rotate<2>(s);
       if (!(seen >> i & 1)) continue;
+      float(&s0)[4] = s[2 * kSteps - 2], (&s1)[4] = s[2 * kSteps - 1];
       if (i < t.whole) {
-        score_step<T, D>(s[2 * i], s[2 * i + 1], q, keys + (i * kStep + key_row()) * S::k_pitch);
+        score_step<T, D>(s0, s1, q, keys + (i * kStep + key_row()) * S::k_pitch);
         continue;
       }
+#pragma unroll 1
       for (int token = first_token; token < end_token; token++) {
         const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + key_row());
-        score_step_of<T, D>(s[2 * i], s[2 * i + 1], q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
+        score_step_of<T, D>(s0, s1, q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
                             u.token[1] == token);
       }
     }
@@ -111,23 +114,30 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     __syncthreads();
     uint32_t p[kSteps][4];
     pack_chunk<T>(p, s);
-    float o[S::columns / 8][4] = {};
+    float* rows = run.split ? partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0) : nullptr;
+    Fold f[2];
+    if (run.split) store_sums<S::columns>(u, rows, m, l, bad);
+    else fold_sums(state, f, m, l);
 #pragma unroll
-    for (int i = 0; i < kSteps; i++) {
-      if (!(seen >> i & 1)) continue;
-      if (i < t.whole) {
-        value_step<T, S::columns>(o, p[i], values + (i * kStep + value_row()) * S::v_pitch);
-        continue;
+    for (int at = 0; at < S::columns; at += S::pass) {
+      float o[S::pass / 8][4] = {};
+#pragma unroll 1
+      for (int i = 0; i < kSteps; i++, rotate<1>(p)) {
+        if (!(seen >> i & 1)) continue;
+        if (i < t.whole) {
+          value_step<T, S::pass>(o, p[0], values + (i * kStep + value_row()) * S::v_pitch + at);
+          continue;
+        }
+#pragma unroll 1
+        for (int token = first_token; token < end_token; token++) {
+          const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
+          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, u.token[0] == token,
+                                    u.token[1] == token);
+        }
       }
-      for (int token = first_token; token < end_token; token++) {
-        const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
-        value_step_of<T, S::columns>(o, p[i], row < 0 ? x.zeros : values + row * S::v_pitch, u.token[0] == token,
-                                     u.token[1] == token);
-      }
+      if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);
+      else fold_values<S::columns, S::pass>(state, f, at, o);
     }
-    if (run.split)
-      store_partial<S::columns>(r, a, u, partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0), o, m, l, bad);
-    else fold_state(state, o, m, l);
   }
   if (run.split) close_block<T, D>(a, x, run, r);
   else write_state(a, r, u, part, state, bad);

@@ -11,6 +11,7 @@ template <int D>
 struct Shape {
   static constexpr int columns = D > 128 ? D / 2 : D;  // of the values that a run works on: what registers can hold
   static constexpr int parts = D / columns;
+  static constexpr int pass = columns > 64 ? columns / 2 : columns;  // of them at a time where a folded state is held too
   static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
   static constexpr int state = columns + 4;  // floats of a partial result: values, maximum, sum
 };
@@ -110,7 +111,8 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
     for (int n = 0; n < 2 * kSteps; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        s[n][i] = fmaf(u.slope[i >> 1], float(start + n * 8 + column + (i & 1) - u.position[i >> 1]), s[n][i]);
+        s[n][i] =
+            fmaf(u.slope[i >> 1], float(start + n * 8 + column + (i & 1) - u.position[i >> 1]), s[n][i]);
   }
 #pragma unroll
   for (int h = 0; h < 2; h++) {
@@ -152,6 +154,20 @@ GPU_INLINE void pack_chunk(uint32_t (&p)[kSteps][4], const float (&s)[2 * kSteps
     for (int k = 0; k < 4; k++) p[i][k] = pack(s[2 * i + (k >> 1)][k % 2 * 2], s[2 * i + (k >> 1)][k % 2 * 2 + 1], T());
 }
 
+// Registers have no index at run time: loops over steps that are not unrolled pass them through one place instead. The first
+// `by` go to the end.
+template <int by, class V, int n>
+GPU_INLINE void rotate(V (&x)[n][4]) {
+  V first[by][4];
+#pragma unroll
+  for (int i = 0; i < n; i++)
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      if (i < by) first[i < by ? i : 0][k] = x[i][k];
+      x[i][k] = i + by < n ? x[i + by < n ? i + by : i][k] : first[i + by < n ? 0 : i + by - n][k];
+    }
+}
+
 // Values of one step: v is this lane's row for ldmatrix, that of token lane % 16 of the step.
 template <class T, int C>
 GPU_INLINE void value_step(float (&o)[C / 8][4], const uint32_t (&p)[4], const T* v) {
@@ -187,7 +203,7 @@ GPU_INLINE void value_step_of(float (&o)[C / 8][4], const uint32_t (&p)[4], cons
     load_matrix4<true>(b, at + n * 16);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
-      float (&d)[4] = o[2 * n + k];
+      float(&d)[4] = o[2 * n + k];
       float t[4] = {d[0], d[1], d[2], d[3]};
       const uint32_t pair[2] = {b[2 * k], b[2 * k + 1]};
       mma(t, p, pair, T());
@@ -200,7 +216,7 @@ GPU_INLINE void value_step_of(float (&o)[C / 8][4], const uint32_t (&p)[4], cons
 // ---- what becomes of a chunk's result ----
 
 template <int C>
-struct State {
+struct State {  // of the rows of a unit, folded; unused where chunks leave partial results
   float o[C / 8][4], m[2], l[2];
 };
 
@@ -215,32 +231,43 @@ GPU_INLINE void clear(State<C>& s) {
 }
 
 template <int C>
-GPU_INLINE void fold_state(State<C>& s, const float (&o)[C / 8][4], const float (&m)[2], const float (&l)[2]) {
+GPU_INLINE void fold_sums(State<C>& s, Fold (&f)[2], const float (&m)[2], const float (&l)[2]) {
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const Fold f = fold(s.m[h], s.l[h], m[h], l[h]);
+  for (int h = 0; h < 2; h++) f[h] = fold(s.m[h], s.l[h], m[h], l[h]);
+}
+// Columns [at, at + P) of a chunk's values.
+template <int C, int P>
+GPU_INLINE void fold_values(State<C>& s, const Fold (&f)[2], int at, const float (&o)[P / 8][4]) {
 #pragma unroll
-    for (int n = 0; n < C / 8; n++)
+  for (int n = 0; n < P / 8; n++)
 #pragma unroll
-      for (int e = 2 * h; e < 2 * h + 2; e++) s.o[n][e] = f.skip ? s.o[n][e] : fmaf(s.o[n][e], f.old, f.add * o[n][e]);
-  }
+    for (int i = 0; i < 4; i++) {
+      float& x = s.o[at / 8 + n][i];
+      x = f[i >> 1].skip ? x : fmaf(x, f[i >> 1].old, f[i >> 1].add * o[n][i]);
+    }
 }
 
-// Rows of the chunk's partial results begin at `rows`, one for each packed row of (request, head, part).
-template <int C>
-GPU_INLINE void store_partial(const Request& r, const Args& a, const Unit& u, float* rows, const float (&o)[C / 8][4],
-                              const float (&m)[2], const float (&l)[2], bool bad) {
+// Partial results: `rows` are those of the chunk, one for each packed row of (request, head, part), of C columns.
+template <int C, int P>
+GPU_INLINE void store_values(const Unit& u, float* rows, int at, const float (&o)[P / 8][4]) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     if (u.token[h] < 0) continue;
-    float* row = rows + int64_t(u.first_row + lane / 4 + 8 * h) * (C + 4);
+    float* row = rows + int64_t(u.first_row + lane / 4 + 8 * h) * (C + 4) + at + (lane & 3) * 2;
 #pragma unroll
-    for (int n = 0; n < C / 8; n++)
-      *reinterpret_cast<float2*>(row + n * 8 + (lane & 3) * 2) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
-    if ((lane & 3) == 0)
-      *reinterpret_cast<float2*>(row + C) = make_float2(bad ? __uint_as_float(0x7fc00000u) : m[h], l[h]);
+    for (int n = 0; n < P / 8; n++)
+      *reinterpret_cast<float2*>(row + n * 8) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
   }
+}
+template <int C>
+GPU_INLINE void store_sums(const Unit& u, float* rows, const float (&m)[2], const float (&l)[2], bool bad) {
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int h = 0; h < 2; h++)
+    if (u.token[h] >= 0 && (lane & 3) == 0)
+      *reinterpret_cast<float2*>(rows + int64_t(u.first_row + lane / 4 + 8 * h) * (C + 4) + C) =
+          make_float2(bad ? __uint_as_float(0x7fc00000u) : m[h], l[h]);
 }
 
 template <int C>
