@@ -153,7 +153,8 @@ try {
       problems.push(
         `${where}: ${row.spills} bytes of spills, ${row.stack} of stack, ${row.local} of local memory`,
       );
-    const most = (found[base] ??= { registers: 0, shared: 0 });
+    found[base] ??= { registers: 0, shared: 0 };
+    const most = found[base];
     most.registers = Math.max(most.registers, Math.ceil(row.registers / 8) * 8);
     most.shared = Math.max(most.shared, row.shared);
     const budget = budgets.kernels[base];
@@ -170,8 +171,8 @@ try {
       if (!tool || !new RegExp(kernel).test(short)) continue;
       if (!code.has(row.cubin)) code.set(row.cubin, machineCode(tool, row.cubin));
       const text = code.get(row.cubin).get(row.symbol) ?? '';
-      if (!any.some((word) => text.includes(word)))
-        problems.push(`${where}: none of ${any.join(', ')} in its code`);
+      if (!any.some((word) => new RegExp(word).test(text)))
+        problems.push(`${where}: nothing like ${any.join(' or ')} in its code`);
     }
   }
   const width = Math.min(90, Math.max(20, ...[...table.values()].map((line) => line.short.length)));
