@@ -45,17 +45,22 @@ function cpuName() {
   return bare ? `${name} (family ${field('cpu family')} model ${field('model')})` : name;
 }
 
-/** Who measured: everything that a figure depends on and that is not an option of the benchmark. */
-export function machine() {
+/** The commit measured; EYRIE_COMMIT names it where the tree has no repository. */
+export function commit() {
   const git = spawnSync('git', ['describe', '--always', '--dirty', '--abbrev=10'], {
     cwd: root,
     encoding: 'utf8',
   });
+  return process.env.EYRIE_COMMIT ?? (git.status === 0 ? git.stdout.trim() : null);
+}
+
+/** Who measured: everything that a figure depends on and that is not an option of the benchmark. */
+export function machine() {
   return {
     cpu: cpuName(),
     cores: cpus().length,
     node: process.version,
-    commit: git.status === 0 ? git.stdout.trim() : null,
+    commit: commit(),
     date: new Date().toISOString(),
     loadAverage: loadavg()[0],
   };

@@ -103,10 +103,11 @@ void Storage::discard(size_t offset, size_t bytes) {
   if (begin < end) madvise(static_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
-std::shared_ptr<Storage> Storage::adopt(void* data, size_t bytes, DeviceKind device, void (*release)(void*)) {
+std::shared_ptr<Storage> Storage::adopt(void* data, size_t bytes, DeviceKind device,
+                                        std::function<void(void*)> release) {
   auto s = std::shared_ptr<Storage>(new Storage(data, bytes, Kind::adopted));
   s->device_ = device;
-  s->release_ = release;
+  s->release_ = std::move(release);
   return s;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,7 +17,8 @@ class Storage {
   // A private read-only mapping of a whole file of exactly `expected_bytes` bytes. Throws EYRIE_FILE.
   static std::shared_ptr<Storage> map_file(const std::string& path, size_t expected_bytes);
   // Memory that `release(data)` frees (device memory).
-  static std::shared_ptr<Storage> adopt(void* data, size_t bytes, DeviceKind device, void (*release)(void*));
+  static std::shared_ptr<Storage> adopt(void* data, size_t bytes, DeviceKind device,
+                                        std::function<void(void*)> release);
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -42,7 +44,7 @@ class Storage {
   DeviceKind device_ = DeviceKind::cpu;
   void* base_ = nullptr;  // what munmap gets
   size_t base_bytes_ = 0;
-  void (*release_)(void*) = nullptr;
+  std::function<void(void*)> release_;
 };
 
 }  // namespace eyrie

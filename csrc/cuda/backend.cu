@@ -1,7 +1,9 @@
 // The CUDA backend: one stream, its workspace, staging through pinned memory, graphs.
 #include <cuda_runtime.h>
 
-#include <cstring>
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
 #include <vector>
 
 #include "core/checks.h"
@@ -23,6 +25,32 @@ struct CompiledGraph {
   }
 };
 
+// What outlives the backend: memory is freed when its last tensor goes. Allocations and frees of small pieces are work on the
+// stream (cudaMallocAsync), so they neither wait for the device nor run ahead of what uses the memory.
+struct StreamMemory {
+  int device = 0;
+  cudaStream_t stream = nullptr;
+  cudaMemPool_t pool = nullptr;
+  std::mutex mutex;  // held while the stream is captured: what another thread enqueued then would be recorded
+
+  StreamMemory(int d) : device(d) {
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    cudaMemPoolProps p = {};
+    p.allocType = cudaMemAllocationTypePinned;
+    p.location = {cudaMemLocationTypeDevice, device};
+    check(cudaMemPoolCreate(&pool, &p), "cudaMemPoolCreate");
+    uint64_t keep = uint64_t(64) << 20;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "cudaMemPoolSetAttribute");
+  }
+  ~StreamMemory() {
+    cudaSetDevice(device);
+    cudaStreamSynchronize(stream);
+    cudaMemPoolDestroy(pool);
+    cudaStreamDestroy(stream);
+  }
+};
+constexpr size_t kSmall = size_t(8) << 20;  // larger pieces are cudaMalloc's own
+
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(int device) : device_(device) {
@@ -34,7 +62,8 @@ class CudaBackend : public Backend {
       throw Error("EYRIE_NO_DEVICE", std::string(p.name) + " has compute capability " + std::to_string(p.major) + "." +
                                          std::to_string(p.minor) + "; eyrie needs 8.0 or newer. Use device 'cpu'");
     name_ = p.name;
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    memory_ = std::make_shared<StreamMemory>(device_);
+    stream_ = memory_->stream;
     staging_ = std::make_unique<Staging>(stream_);
     check(cudaHostAlloc(reinterpret_cast<void**>(&fault_), sizeof(Fault), cudaHostAllocMapped), "cudaHostAlloc");
     *fault_ = {};
@@ -46,7 +75,8 @@ class CudaBackend : public Backend {
     context_.arch = arch;
     context_.shared_limit = p.sharedMemPerBlockOptin;
     context_.chained = !std::getenv("EYRIE_NO_CHAINING");
-    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->workspace(bytes); };
+    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->grown(self(c)->workspace_, bytes); };
+    context_.scratch_ = [](Context* c, size_t bytes) { return self(c)->grown(self(c)->scratch_, bytes); };
     context_.tickets_ = [](Context* c, size_t count) { return self(c)->tickets(count); };
     context_.upload_ = [](Context* c, const void* host, size_t bytes) { return self(c)->upload(host, bytes); };
     context_.owner = this;
@@ -56,9 +86,8 @@ class CudaBackend : public Backend {
     cudaStreamSynchronize(stream_);
     staging_.reset();
     for (void* p : retired_) cudaFree(p);
-    for (void* p : {workspace_, upload_, static_cast<void*>(tickets_)}) cudaFree(p);
+    for (void* p : {workspace_.data, scratch_.data, upload_, static_cast<void*>(tickets_)}) cudaFree(p);
     cudaFreeHost(fault_);
-    cudaStreamDestroy(stream_);
   }
   DeviceKind device() const override { return DeviceKind::cuda; }
   std::string describe() const override { return name_; }
@@ -94,10 +123,26 @@ class CudaBackend : public Backend {
   }
   std::shared_ptr<Storage> allocate(size_t bytes) override {
     use();
-    void* p = allocate_device(bytes ? bytes : 1);
-    check(cudaMemset(p, 0, bytes ? bytes : 1), "cudaMemset");
-    check(cudaStreamSynchronize(nullptr), "cudaMemset");  // the stream does not wait for the default stream
-    return Storage::adopt(p, bytes, DeviceKind::cuda, [](void* q) { cudaFree(q); });
+    std::lock_guard lock(memory_->mutex);
+    const size_t size = bytes ? bytes : 1;
+    void* p = nullptr;
+    const bool small = size < kSmall;
+    if (small) {
+      const cudaError_t e = cudaMallocFromPoolAsync(&p, size, memory_->pool, stream_);
+      if (e != cudaSuccess) out_of_memory(size, e);
+    } else {
+      p = allocate_device(size);
+    }
+    check(cudaMemsetAsync(p, 0, size, stream_), "cudaMemset");
+    return Storage::adopt(p, bytes, DeviceKind::cuda, [memory = memory_, small](void* q) {
+      cudaSetDevice(memory->device);
+      if (!small) {
+        cudaFree(q);  // waits for the device
+        return;
+      }
+      std::lock_guard held(memory->mutex);
+      cudaFreeAsync(q, memory->stream);
+    });
   }
 
  private:
@@ -107,7 +152,10 @@ class CudaBackend : public Backend {
   void* allocate_device(size_t bytes) {
     void* p = nullptr;
     const cudaError_t e = cudaMalloc(&p, bytes);
-    if (e == cudaSuccess) return p;
+    if (e != cudaSuccess) out_of_memory(bytes, e);
+    return p;
+  }
+  [[noreturn]] void out_of_memory(size_t bytes, cudaError_t e) {
     cudaGetLastError();
     const DeviceMemory m = device_memory(device_);
     throw Error(e == cudaErrorMemoryAllocation ? "EYRIE_OUT_OF_MEMORY" : "EYRIE_EXECUTION",
@@ -118,6 +166,7 @@ class CudaBackend : public Backend {
 
   std::shared_ptr<void> compile(const Graph& graph) {
     auto compiled = std::make_shared<CompiledGraph>();
+    std::lock_guard lock(memory_->mutex);
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     cudaGraph_t recorded = nullptr;
     try {
@@ -138,14 +187,17 @@ class CudaBackend : public Backend {
     return compiled;
   }
 
+  struct Grown {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
   // Recorded graphs hold the address, so that what is outgrown stays.
-  void* workspace(size_t bytes) {
-    if (bytes <= workspace_bytes_) return workspace_;
-    const size_t wanted = std::max(bytes, workspace_bytes_ * 2);
+  void* grown(Grown& g, size_t bytes) {
+    if (bytes <= g.bytes) return g.data;
+    const size_t wanted = std::max(bytes, g.bytes * 2);
     void* p = allocate_device(wanted);
-    if (workspace_) retired_.push_back(workspace_);
-    workspace_ = p;
-    workspace_bytes_ = wanted;
+    if (g.data) retired_.push_back(g.data);
+    g = {p, wanted};
     return p;
   }
   uint32_t* tickets(size_t count) {
@@ -166,14 +218,16 @@ class CudaBackend : public Backend {
   }
 
   int device_;
+  std::shared_ptr<StreamMemory> memory_;
   cudaStream_t stream_ = nullptr;
   std::string name_;
   Context context_;
   std::unique_ptr<Staging> staging_;
   Fault* fault_ = nullptr;
   uint32_t* tickets_ = nullptr;
-  void *workspace_ = nullptr, *upload_ = nullptr;
-  size_t workspace_bytes_ = 0, upload_bytes_ = 0;
+  Grown workspace_, scratch_;
+  void* upload_ = nullptr;
+  size_t upload_bytes_ = 0;
   std::vector<void*> retired_;
 };
 

@@ -28,6 +28,8 @@ struct Context {
   bool chained = false;  // programmatic dependent launch: the next kernel may start before this one ends
   // Device memory for the launches of one call, 256-byte aligned, contents undefined. One call at a time uses it: ask once.
   void* workspace(size_t bytes) { return grow_(this, bytes); }
+  // The same again, for a host function that calls others: their workspace() does not touch it.
+  void* scratch(size_t bytes) { return scratch_(this, bytes); }
   // At least `count` counters that are zero; whoever uses them leaves them zero.
   uint32_t* tickets(size_t count) { return tickets_(this, count); }
 
@@ -35,6 +37,7 @@ struct Context {
   const void* upload(const void* host, size_t bytes) { return upload_(this, host, bytes); }
 
   void* (*grow_)(Context*, size_t) = nullptr;
+  void* (*scratch_)(Context*, size_t) = nullptr;
   uint32_t* (*tickets_)(Context*, size_t) = nullptr;
   const void* (*upload_)(Context*, const void*, size_t) = nullptr;
 };

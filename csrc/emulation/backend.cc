@@ -36,12 +36,16 @@ class EmulatedBackend : public Backend {
     context_.sms = 4;
     context_.arch = 90;
     context_.shared_limit = 227 * 1024;
-    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->workspace(bytes); };
+    context_.grow_ = [](Context* c, size_t bytes) { return self(c)->poisoned(self(c)->workspace_, bytes); };
+    context_.scratch_ = [](Context* c, size_t bytes) { return self(c)->poisoned(self(c)->scratch_, bytes); };
     context_.tickets_ = [](Context* c, size_t count) { return self(c)->tickets(count); };
     context_.upload_ = [](Context*, const void* host, size_t) { return host; };
     context_.owner = this;
   }
-  ~EmulatedBackend() override { free(workspace_); }
+  ~EmulatedBackend() override {
+    free(workspace_);
+    free(scratch_);
+  }
   DeviceKind device() const override { return DeviceKind::cuda; }
   std::string describe() const override { return "emulated"; }
   bool host_memory() const override { return false; }
@@ -78,12 +82,12 @@ class EmulatedBackend : public Backend {
  private:
   static EmulatedBackend* self(Context* c) { return static_cast<EmulatedBackend*>(c->owner); }
   // Poisoned each time: nothing may be left from the call before.
-  void* workspace(size_t bytes) {
-    free(workspace_);
-    workspace_ = nullptr;
-    workspace_ = allocate_exactly(bytes);
-    memset(workspace_, 0xff, bytes);
-    return workspace_;
+  static void* poisoned(void*& memory, size_t bytes) {
+    free(memory);
+    memory = nullptr;
+    memory = allocate_exactly(bytes);
+    memset(memory, 0xff, bytes);
+    return memory;
   }
   uint32_t* tickets(size_t count) {
     if (count > kTickets) throw Error("EYRIE_EXECUTION", "too many tickets");
@@ -93,7 +97,7 @@ class EmulatedBackend : public Backend {
   const emulation::Config config_;
   Context context_;
   Fault fault_ = {};
-  void* workspace_ = nullptr;
+  void *workspace_ = nullptr, *scratch_ = nullptr;
   std::vector<uint32_t> tickets_;
 };
 

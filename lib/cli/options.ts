@@ -34,7 +34,7 @@ function sampling(name: keyof SamplingParams): (text: string) => number {
 }
 
 function device(text: string): string {
-  if (/^(auto|cpu|cuda:\d+)$/.test(text)) return text;
+  if (/^(auto|cpu|cuda:\d+|emulated)$/.test(text)) return text;
   throw new InvalidArgumentError(`Expected auto, cpu or cuda:N, got '${text}'`);
 }
 
@@ -64,7 +64,7 @@ export function addGenerateOptions(command: Command): Command {
 export function addLoadOptions(command: Command, { context = true } = {}): Command {
   command
     .option('--threads <n>', 'worker threads (default: the cores that are there)', integer(1))
-    .option('--device <name>', 'auto, cpu or cuda:N', device, 'auto')
+    .option('--device <name>', 'auto, cpu or cuda:N (default: auto; EYRIE_DEVICE overrides)', device)
     .addOption(
       new Option('--activations <type>', 'f32 rounds nothing; auto rounds inputs of matrices to bf16')
         .choices(['auto', 'f32'])

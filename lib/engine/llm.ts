@@ -12,18 +12,22 @@ import type { SamplingParams } from '../sampling/index.ts';
 import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
+import { chooseDevice } from './device.ts';
 import { Engine } from './engine.ts';
 import { Evaluator } from './evaluate.ts';
 import { ForkingController } from './forking-controller.ts';
 import { Generation, invalidPrompt } from './generation.ts';
 import { readDefaults } from './generation-defaults.ts';
-import { checkMemory, engineOptions, type MemoryPlan, planMemory } from './memory-plan.ts';
+import { engineOptions, type MemoryPlan, planMemory } from './memory-plan.ts';
 import type { Sequence } from './sequence.ts';
 import { TextController } from './text-controller.ts';
 import { tokenizerSource } from './tokenizer-source.ts';
 
 export interface LoadOptions {
-  /** `'auto'`: the CPU (CUDA models are not built yet), `'cpu'` or `'cuda:N'`. @default 'auto' */
+  /**
+   * `'cpu'`, `'cuda:N'`, or `'auto'`: the first GPU where one is there and the model fits its free memory, else the CPU.
+   * @default 'auto' (EYRIE_DEVICE overrides)
+   */
   device?: string;
   /** Worker threads. @default the cores that are really there */
   threads?: number;
@@ -79,15 +83,9 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   const { config } = files;
   const engine = engineOptions(config, options);
   const { contextLength } = engine;
-  const memory = planMemory(config, files.weights.totalBytes, engine);
-  checkMemory(path, memory);
-  const device = options.device === undefined || options.device === 'auto' ? 'cpu' : options.device;
-  if (device !== 'cpu') {
-    throw new EyrieError(
-      'EYRIE_UNSUPPORTED',
-      `device '${device}': models run on the CPU for now; single ops run on CUDA through eyrie/ops`,
-    );
-  }
+  const { device, memory } = chooseDevice(path, options.device, (d) =>
+    planMemory(config, files.weights.totalBytes, engine, d),
+  );
   const source = tokenizerSource(files.weights);
   source.catch(() => {}); // awaited below; a failing load must not leave it unhandled
   const stream = new Stream({ device, ...pick(options, 'threads'), ...pick(options, 'level') });

@@ -1,7 +1,7 @@
 import { EyrieError } from '../errors.ts';
 import { kvBytes } from '../kv/cache.ts';
 import { type ModelConfig, workspaceBytes } from '../models/index.ts';
-import { availableMemory, formatBytes } from '../tensor/memory.ts';
+import { formatBytes } from '../tensor/memory.ts';
 import type { EngineOptions } from './engine.ts';
 import type { LoadOptions } from './llm.ts';
 
@@ -46,8 +46,19 @@ export function engineOptions(config: ModelConfig, o: LoadOptions): EngineOption
   };
 }
 
+/**
+ * What the kernels of a GPU may take beside the activations: partial sums of split products and of attention, rounded rows, and
+ * the buffer that weights are uploaded through.
+ */
+const CUDA_SCRATCH = 384 * 2 ** 20;
+
 /** What `load` allocates; `weights`: bytes of the tensors. */
-export function planMemory(c: ModelConfig, weights: number, e: EngineOptions): MemoryPlan {
+export function planMemory(
+  c: ModelConfig,
+  weights: number,
+  e: EngineOptions,
+  device: string = 'cpu',
+): MemoryPlan {
   const kv = kvBytes({
     layers: c.layers.length,
     kvHeads: c.kvHeads,
@@ -56,17 +67,19 @@ export function planMemory(c: ModelConfig, weights: number, e: EngineOptions): M
     pages: Math.ceil(e.kvTokens / 32),
     dtype: e.kvDtype,
   });
-  const workspace = workspaceBytes(c, e.maxBatchTokens, e.maxSequences) + e.contextLength * c.rope.dims * 4;
+  const workspace =
+    workspaceBytes(c, e.maxBatchTokens, e.maxSequences) +
+    e.contextLength * c.rope.dims * 4 +
+    (device.startsWith('cuda') ? CUDA_SCRATCH : 0);
   return { weights, kv, workspace, total: weights + kv + workspace };
 }
 
-/** @throws EyrieError EYRIE_OUT_OF_MEMORY with the numbers, when the plan exceeds what the system has */
-export function checkMemory(path: string, plan: MemoryPlan): void {
-  const available = availableMemory();
+/** @throws EyrieError EYRIE_OUT_OF_MEMORY with the numbers, when the plan exceeds what the device has */
+export function checkMemory(path: string, plan: MemoryPlan, device: string, available: number): void {
   if (plan.total <= available) return;
   throw new EyrieError(
     'EYRIE_OUT_OF_MEMORY',
     `${path} needs ${formatBytes(plan.total)} (weights ${formatBytes(plan.weights)}, KV cache ${formatBytes(plan.kv)}, workspace ${formatBytes(plan.workspace)}), ` +
-      `${formatBytes(available)} are available; lower contextLength or kvTokens, or take a smaller model`,
+      `${formatBytes(available)} are available${device === 'cpu' ? '' : ` on ${device}`}; lower contextLength or kvTokens, or take a smaller model`,
   );
 }

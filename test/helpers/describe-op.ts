@@ -1,6 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { native } from '../../lib/native/load.ts';
-import { type DType, Stream, sizeOf, Tensor, type TensorData } from '../../lib/tensor/index.ts';
+import {
+  type DType,
+  Stream,
+  type StreamOptions,
+  sizeOf,
+  Tensor,
+  type TensorData,
+} from '../../lib/tensor/index.ts';
 import { distance } from './floats.ts';
 
 /** The devices and levels an op is tested on here; what this machine lacks becomes a skipped test that says so. */
@@ -24,29 +31,37 @@ const devices = [
 
 /** Another stream on the same device and level, with another number of threads where there are threads. */
 export function another(backend: Backend, threads: number): Stream {
-  return new Stream(backend.cuda ? { device: backend.device } : { level: backend.level, threads });
+  return new Stream(streamOptions(backend, threads));
+}
+
+const cudaOnly = process.env.EYRIE_TEST_DEVICES === 'cuda';
+
+/** What is tested here: every level of this CPU and every CUDA device; with EYRIE_TEST_DEVICES=cuda only the latter. */
+export const backends: readonly Backend[] = [
+  ...(cudaOnly ? [] : machine.levels).map((level) => ({
+    name: `cpu ${level}`,
+    device: 'cpu',
+    level,
+    cuda: false,
+    exact: level !== 'baseline',
+  })),
+  ...devices.map((device) => ({ name: device, device, level: '', cuda: true, exact: false })),
+];
+
+/** The options of a stream on a backend. */
+export function streamOptions(backend: Backend, threads: number): StreamOptions {
+  return backend.cuda ? { device: backend.device } : { level: backend.level, threads };
 }
 
 /**
  * Runs `body` once per level that this CPU has, with a stream of `threads` threads, and once per CUDA device; skips the
- * levels that are missing aloud. With EYRIE_TEST_DEVICES=cuda only the CUDA devices run.
+ * levels that are missing aloud.
  */
 export function describeLevels(
   title: string,
   body: (stream: () => Stream, backend: Backend) => void,
   threads: number = 2,
 ): void {
-  const cudaOnly = process.env.EYRIE_TEST_DEVICES === 'cuda';
-  const backends: Backend[] = [
-    ...(cudaOnly ? [] : machine.levels).map((level) => ({
-      name: `cpu ${level}`,
-      device: 'cpu',
-      level,
-      cuda: false,
-      exact: level !== 'baseline',
-    })),
-    ...devices.map((device) => ({ name: device, device, level: '', cuda: true, exact: false })),
-  ];
   describe(title, () => {
     for (const backend of backends) {
       describe(backend.name, () => {

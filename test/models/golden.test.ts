@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Engine, Evaluator } from '../../lib/engine/index.ts';
 import { type LlamaModel, loadWeights, openModel } from '../../lib/models/index.ts';
-import { native } from '../../lib/native/load.ts';
-import { Stream } from '../../lib/tensor/index.ts';
+import type { Stream } from '../../lib/tensor/index.ts';
+import { another, backends } from '../helpers/describe-op.ts';
 import { goldens } from '../helpers/golden.ts';
 
 /** Greedy continuation through the engine, ids only. */
@@ -24,13 +24,13 @@ function greedy(engine: Engine, prompt: number[], count: number): Promise<number
   });
 }
 
-for (const level of native().machine().levels) {
-  describe.each(goldens())(`$name equals transformers (cpu ${level})`, ({ path, golden }) => {
+for (const backend of backends) {
+  describe.each(goldens())(`$name equals transformers (${backend.name})`, ({ path, golden }) => {
     let stream: Stream;
     let model: LlamaModel;
 
     beforeAll(async () => {
-      stream = new Stream({ level, threads: 2 });
+      stream = another(backend, 2);
       model = await loadWeights(await openModel(path), stream, { activations: 'f32', positions: 128 });
     });
     afterAll(() => {

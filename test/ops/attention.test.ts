@@ -1,6 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { pagedAttention, Stream, Tensor } from '../../lib/ops/index.ts';
-import { describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
+import { expect, it } from 'vitest';
+import { pagedAttention, type Stream, Tensor } from '../../lib/ops/index.ts';
+import { another, type Backend, describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
 import { firstDifference } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
 import { CACHE_TYPES, type CacheType, Paged } from './paged.ts';
@@ -139,6 +139,13 @@ function problem(o: Shape, type: CacheType = 'f32', seed: number = 1): Problem {
   return { cache, H: o.H, rows: o.rows, q: random.normal(T * o.H * o.D), scale: o.D ** -0.5 };
 }
 
+/** Relative error to allow: CUDA's tensor cores take queries and probabilities in the pages' type, of 11 or 8 bits. */
+function tolerance(backend: Backend, p: Problem, exact: number): number {
+  const { type, D, E, S } = p.cache;
+  const fast = type !== 'f32' && D === E && [64, 96, 128, 256].includes(D) && S % 16 === 0;
+  return backend.cuda && fast ? (type === 'bf16' ? 4e-3 : 5e-4) : exact;
+}
+
 /** Rows [from, to) of request b alone in a batch. */
 function part(p: Problem, b: number, from: number, to: number): Problem {
   const { cache, H } = p;
@@ -182,14 +189,16 @@ const SHAPES: readonly Shape[] = [
   { lens: [140], rows: [1], H: 71, J: 1, D: 64 },
   { lens: [135], rows: [3], H: 4, J: 4, D: 256 },
   { lens: [0, 300, 4], rows: [0, 1, 0], H: 3, J: 3, D: 40, E: 17, S: 5 },
+  { lens: [70, 400, 256], rows: [70, 1, 2], H: 8, J: 2, D: 128, S: 64 },
+  { lens: [150, 17], rows: [1, 17], H: 4, J: 2, D: 96, S: 16 },
 ];
 
-describeLevels('paged_attention', (stream) => {
+describeLevels('paged_attention', (stream, backend) => {
   for (const [i, shape] of SHAPES.entries()) {
     for (const type of CACHE_TYPES) {
       it(`shape ${i} ${type}: lengths ${shape.lens}, rows ${shape.rows}, heads ${shape.H}/${shape.J}, D ${shape.D}`, async () => {
         const p = problem(shape, type);
-        expectClose(await run(stream(), p), reference(p), 1e-6, 'attention');
+        expectClose(await run(stream(), p), reference(p), tolerance(backend, p, 1e-6), 'attention');
       });
     }
   }
@@ -216,61 +225,74 @@ describeLevels('paged_attention', (stream) => {
     },
   };
   for (const [name, option] of Object.entries(options)) {
-    it(name, async () => {
-      const p = { ...problem({ lens: [290, 150, 3], rows: [40, 1, 3], H: 6, J: 2, D: 32 }), ...option };
-      expectClose(await run(stream(), p), reference(p), 2e-6, name);
-    });
+    for (const [D, type] of [
+      [32, 'f32'],
+      [64, 'bf16'],
+      [256, 'f16'],
+    ] as const) {
+      if (D === 256 && !name.startsWith('tree') && name !== 'everything') continue;
+      it(`${name}, D ${D} ${type}`, async () => {
+        const p = { ...problem({ lens: [290, 150, 3], rows: [40, 1, 3], H: 6, J: 2, D }, type), ...option };
+        expectClose(await run(stream(), p), reference(p), tolerance(backend, p, 2e-6), name);
+      });
+    }
   }
 
-  it('never touches what is masked: NaN in siblings, in the future and in dead pages stays there', async () => {
-    const p = problem({ lens: [150], rows: [4], H: 2, J: 1, D: 16, S: 8 });
-    p.anc = ancestors([4], (i) => (i ? 0 : -1));
-    const want = await run(stream(), p);
-    for (const token of [147, 148]) {
-      // rows 1 and 2
-      p.cache.k.fill(Number.NaN, p.cache.row(0, token, 0) * 16, (p.cache.row(0, token, 0) + 1) * 16);
-      p.cache.v.fill(Number.NaN, p.cache.row(0, token, 0) * 16, (p.cache.row(0, token, 0) + 1) * 16);
-    }
-    const got = await run(stream(), p);
-    for (const t of [0, 3]) {
-      expect(firstDifference(got.subarray(t * 32, t * 32 + 32), want.subarray(t * 32, t * 32 + 32))).toBe(-1);
-    }
-    expect(got.subarray(32, 96).every(Number.isNaN)).toBe(true);
-    const w = { ...problem({ lens: [300], rows: [1], H: 2, J: 1, D: 16, S: 8 }), window: 10 };
-    const clean = await run(stream(), w);
-    w.cache.table.fill(-5, 0, 36); // pages that the window has left may be gone
-    expect(firstDifference(await run(stream(), w), clean)).toBe(-1);
-  });
-
-  it('refuses a wrong page, length, row count and tree, by name', async () => {
-    const shape = { lens: [40, 9], rows: [2, 3], H: 2, J: 1, D: 8, S: 16 };
-    const bad = async (change: (p: Problem) => Problem, message: string) =>
-      expect(run(stream(), change(problem(shape)))).rejects.toThrow(message);
-    const withCache = (p: Problem, x: object) => ({
-      ...p,
-      cache: Object.assign(Object.create(Paged.prototype), p.cache, x),
+  for (const [D, type] of [
+    [16, 'f32'],
+    [64, 'f16'],
+  ] as const) {
+    it(`never touches what is masked: NaN in siblings, in the future and in dead pages stays there (D ${D})`, async () => {
+      const S = D === 16 ? 8 : 16;
+      const p = problem({ lens: [150], rows: [4], H: 2, J: 1, D, S }, type);
+      p.anc = ancestors([4], (i) => (i ? 0 : -1));
+      const want = await run(stream(), p);
+      for (const token of [147, 148]) {
+        // rows 1 and 2
+        p.cache.k.fill(Number.NaN, p.cache.row(0, token, 0) * D, (p.cache.row(0, token, 0) + 1) * D);
+        p.cache.v.fill(Number.NaN, p.cache.row(0, token, 0) * D, (p.cache.row(0, token, 0) + 1) * D);
+      }
+      const got = await run(stream(), p);
+      for (const t of [0, 3]) {
+        const row = [t * 2 * D, (t + 1) * 2 * D] as const;
+        expect(firstDifference(got.subarray(...row), want.subarray(...row))).toBe(-1);
+      }
+      expect(got.subarray(2 * D, 6 * D).every(Number.isNaN)).toBe(true);
+      const w = { ...problem({ lens: [300], rows: [1], H: 2, J: 1, D, S }, type), window: 10 };
+      const clean = await run(stream(), w);
+      w.cache.table.fill(-5, 0, 288 / S); // pages that the window has left may be gone
+      expect(firstDifference(await run(stream(), w), clean)).toBe(-1);
     });
-    const page = (p: Problem) => {
-      p.cache.table[1] = 99;
-      return p;
-    };
-    await bad(page, 'paged_attention: block_table[0,1] is 99, expected a page in [0, ');
-    await bad(
-      (p) => withCache(p, { lens: [40, 2] }),
-      'paged_attention: seq_lens[1] is 2, expected a length in [3, 49)',
-    );
-    await bad((p) => withCache(p, { lens: [49, 9] }), 'paged_attention: seq_lens[0] is 49');
-    const forward = ancestors([2, 3], (i) => i - 1);
-    forward[8]! |= 4;
-    await bad(
-      (p) => ({ ...p, anc: forward }),
-      'paged_attention: anc[2] is 2, expected ancestors at or before row 0',
-    );
-  });
+
+    it(`refuses a wrong page, length, row count and tree, by name (D ${D})`, async () => {
+      const shape = { lens: [40, 9], rows: [2, 3], H: 2, J: 1, D, S: 16 };
+      const bad = async (change: (p: Problem) => Problem, message: string) =>
+        expect(run(stream(), change(problem(shape, type)))).rejects.toThrow(message);
+      const withCache = (p: Problem, x: object) => ({
+        ...p,
+        cache: Object.assign(Object.create(Paged.prototype), p.cache, x),
+      });
+      const page = (p: Problem) => {
+        p.cache.table[1] = 99;
+        return p;
+      };
+      await bad(page, 'paged_attention: block_table[0,1] is 99, expected a page in [0, ');
+      await bad(
+        (p) => withCache(p, { lens: [40, 2] }),
+        'paged_attention: seq_lens[1] is 2, expected a length in [3, 49)',
+      );
+      await bad((p) => withCache(p, { lens: [49, 9] }), 'paged_attention: seq_lens[0] is 49');
+      const forward = ancestors([2, 3], (i) => i - 1);
+      forward[8]! |= 4;
+      await bad(
+        (p) => ({ ...p, anc: forward }),
+        `paged_attention: anc[2] is 2, expected ${backend.cuda ? '' : 'ancestors at or before row 0'}`,
+      );
+    });
+  }
 });
 
-describe('paged_attention gives a row the same bits', () => {
-  const shape = { lens: [300, 131, 40], rows: [60, 1, 7], H: 6, J: 2, D: 48, E: 40, S: 16 };
+describeLevels('paged_attention gives a row the same bits', (stream, backend) => {
   const variants: Record<string, Partial<Problem>> = {
     plain: {},
     window: { window: 70 },
@@ -280,57 +302,97 @@ describe('paged_attention gives a row the same bits', () => {
       alibi: new Random(2).normal(6, 0.1),
     },
   };
-  for (const [name, option] of Object.entries(variants)) {
-    for (const type of CACHE_TYPES) {
-      it(`${name}, ${type}: threads, batches, pieces, a chain as a tree`, async () => {
-        using two = new Stream({ threads: 2 });
-        const p = { ...problem(shape, type), ...option };
-        const all = await run(two, p);
-        for (const threads of [1, 3, 8]) {
-          using s = new Stream({ threads });
-          expect(firstDifference(await run(s, p), all), `${threads} threads`).toBe(-1);
-        }
-        const width = p.H * p.cache.E;
-        const q0 = starts(p);
-        for (const [b, n] of p.rows.entries()) {
-          const want = (from: number, to: number) =>
-            all.subarray((q0[b]! + from) * width, (q0[b]! + to) * width);
-          for (const step of [1, 13, n]) {
-            for (let i = 0; i < n; i += step) {
-              const to = Math.min(n, i + step);
-              const got = await run(two, part(p, b, i, to));
-              expect(firstDifference(got, want(i, to)), `request ${b}, rows ${i} to ${to}`).toBe(-1);
-            }
+  for (const [D, E] of [
+    [48, 40],
+    [64, 64],
+  ] as const) {
+    const shape = { lens: [300, 131, 40], rows: [60, 1, 7], H: 6, J: 2, D, E, S: 16 };
+    for (const [name, option] of Object.entries(variants)) {
+      for (const type of CACHE_TYPES) {
+        it(`${name}, D ${D} ${type}: threads, batches, pieces, a chain as a tree`, async () => {
+          const two = stream();
+          const p = { ...problem(shape, type), ...option };
+          const all = await run(two, p);
+          for (const threads of backend.cuda ? [] : [1, 3, 8]) {
+            using s = another(backend, threads);
+            expect(firstDifference(await run(s, p), all), `${threads} threads`).toBe(-1);
           }
-          const chain = { ...part(p, b, 0, n), anc: ancestors([n], (i) => i - 1) };
-          expect(firstDifference(await run(two, chain), want(0, n)), `request ${b} as a chain`).toBe(-1);
-        }
-      });
+          const width = p.H * p.cache.E;
+          const q0 = starts(p);
+          for (const [b, n] of p.rows.entries()) {
+            const want = (from: number, to: number) =>
+              all.subarray((q0[b]! + from) * width, (q0[b]! + to) * width);
+            for (const step of [1, 13, n]) {
+              for (let i = 0; i < n; i += step) {
+                const to = Math.min(n, i + step);
+                const got = await run(two, part(p, b, i, to));
+                expect(firstDifference(got, want(i, to)), `request ${b}, rows ${i} to ${to}`).toBe(-1);
+              }
+            }
+            const chain = { ...part(p, b, 0, n), anc: ancestors([n], (i) => i - 1) };
+            expect(firstDifference(await run(two, chain), want(0, n)), `request ${b} as a chain`).toBe(-1);
+          }
+        });
+      }
     }
   }
 
-  it('in a tree and as plain text, across a chunk boundary', async () => {
-    using s = new Stream({ threads: 2 });
-    const p = problem({ lens: [200], rows: [9], H: 4, J: 2, D: 32 });
-    const parents = [-1, 0, 0, 1, 2, 3, 1, 6, 4];
-    p.anc = ancestors([9], (i) => parents[i]!);
-    const all = await run(s, p);
-    // The path 0, 1, 6, 7 as plain tokens: their rows moved together, as kv_compact does.
-    const path = [0, 1, 6, 7];
-    const alone = part(p, 0, 0, 4);
-    const { cache } = p;
-    for (const [d, node] of path.entries()) {
-      alone.q.set(p.q.subarray(node * 128, node * 128 + 128), d * 128);
-      for (let j = 0; j < 2; j++) {
-        const [from, to] = [cache.row(0, 191 + node, j), cache.row(0, 191 + d, j)];
-        cache.k.copyWithin(to * 32, from * 32, from * 32 + 32);
-        cache.v.copyWithin(to * 32, from * 32, from * 32 + 32);
+  for (const [D, type, G] of [
+    [32, 'f32', 2],
+    [64, 'bf16', 2],
+    [64, 'f16', 3],
+    [256, 'bf16', 1],
+  ] as const) {
+    it(`in a tree and as plain text, across a chunk boundary: D ${D} ${type}, groups of ${G}`, async () => {
+      const s = stream();
+      const H = 2 * G;
+      const p = problem({ lens: [200], rows: [9], H, J: 2, D }, type);
+      for (const length of [200, 131, 138]) {
+        const at = part({ ...p, cache: Object.assign(Object.create(Paged.prototype), p.cache) }, 0, 0, 9);
+        at.cache = Object.assign(Object.create(Paged.prototype), at.cache, {
+          lens: [length],
+          k: p.cache.k.slice(),
+          v: p.cache.v.slice(),
+        });
+        const parents = [-1, 0, 0, 1, 2, 3, 1, 6, 4];
+        at.anc = ancestors([9], (i) => parents[i]!);
+        const all = await run(s, at);
+        // The path 0, 1, 6, 7 as plain tokens: their rows moved together, as kv_compact does.
+        const path = [0, 1, 6, 7];
+        const alone = part(at, 0, 0, 4);
+        const { cache } = at;
+        for (const [d, node] of path.entries()) {
+          alone.q.set(at.q.subarray(node * H * D, (node + 1) * H * D), d * H * D);
+          for (let j = 0; j < 2; j++) {
+            const [from, to] = [cache.row(0, length - 9 + node, j), cache.row(0, length - 9 + d, j)];
+            cache.k.copyWithin(to * D, from * D, from * D + D);
+            cache.v.copyWithin(to * D, from * D, from * D + D);
+          }
+        }
+        const got = await run(s, { ...alone, anc: null });
+        for (const [d, node] of path.entries()) {
+          const want = all.subarray(node * H * D, (node + 1) * H * D);
+          const row = got.subarray(d * H * D, (d + 1) * H * D);
+          expect(firstDifference(row, want), `length ${length}, node ${node}`).toBe(-1);
+        }
       }
-    }
-    const got = await run(s, { ...alone, anc: null });
-    for (const [d, node] of path.entries()) {
-      const want = all.subarray(node * 128, node * 128 + 128);
-      expect(firstDifference(got.subarray(d * 128, d * 128 + 128), want), `node ${node}`).toBe(-1);
+    });
+  }
+
+  it('whatever the size of a page', async () => {
+    const shape = { lens: [200, 70], rows: [20, 1], H: 4, J: 2, D: 64 };
+    const small = problem({ ...shape, S: 16 }, 'bf16');
+    const want = await run(stream(), small);
+    for (const S of [32, 64, 48]) {
+      const p = { ...problem({ ...shape, S }, 'bf16'), q: small.q };
+      for (const [b, n] of shape.lens.entries())
+        for (let token = 0; token < n; token++)
+          for (let j = 0; j < 2; j++) {
+            const [from, to] = [small.cache.row(b, token, j) * 64, p.cache.row(b, token, j) * 64];
+            p.cache.k.set(small.cache.k.subarray(from, from + 64), to);
+            p.cache.v.set(small.cache.v.subarray(from, from + 64), to);
+          }
+      expect(firstDifference(await run(stream(), p), want), `pages of ${S}`).toBe(-1);
     }
   });
 });

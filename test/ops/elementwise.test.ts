@@ -49,7 +49,7 @@ function spread(n: number): Float32Array {
   return x;
 }
 
-describeLevels('elementwise', (stream) => {
+describeLevels('elementwise', (stream, backend) => {
   const shapes = [
     [1, 1],
     [3, 37],
@@ -235,4 +235,40 @@ describeLevels('elementwise', (stream) => {
       expectClose(await t.read(), want, 2e-7, `${scale} ${softcap} ${valid}`);
     }
   });
+
+  for (const type of ['bf16', 'f16'] as const) {
+    it.skipIf(!backend.cuda)(`${type}: computes in f32 and rounds once`, async () => {
+      const s = stream();
+      const [T, I] = [3, 1100];
+      const random = new Random(12);
+      const [bits, from] = type === 'bf16' ? [bf16Bits, fromBf16] : [f16Bits, fromF16];
+      const halves = () => Uint16Array.from(random.normal(T * I, 2), bits);
+      const [a, b] = [halves(), halves()];
+      const wide = (h: Uint16Array) => Tensor.from(s, 'f32', [T, I], Float32Array.from(h, from));
+      const narrow = (h: Uint16Array) => Tensor.from(s, type, [T, I], h);
+      const [x32, y32, x16, y16] = [wide(a), wide(b), narrow(a), narrow(b)];
+      const rows = Tensor.from(s, 'i32', [T], Int32Array.of(2, 0, 2));
+      const ops: Record<string, (x: Tensor, y: Tensor, out: Tensor) => void> = {
+        add: (x, y, out) => add({ x, y, alpha: 0.3, out }),
+        clamp: (x, _, out) => clamp({ x, low: -1, high: 1.5, out }),
+        takeRows: (x, _, out) => takeRows({ x, rows, out }),
+        act: (x, _, out) => act({ x, kind: ACTIVATION.silu, out }),
+        glu: (gate, up, out) => glu({ gate, up, kind: ACTIVATION.gelu_tanh, out }),
+        logits: (x, _, out) => {
+          takeRows({ x, rows, out });
+          logits({ x: out, scale: 0.5, softcap: 3, valid: 1000 });
+        },
+      };
+      for (const [name, op] of Object.entries(ops)) {
+        const out32 = guarded(s, 'f32', [T, I]);
+        const out16 = guarded(s, type, [T, I]);
+        op(x32, y32, out32.tensor);
+        op(x16, y16, out16.tensor);
+        const want = Uint16Array.from(await out32.read(), bits);
+        expect(firstDifference(await out16.read(), want), name).toBe(-1);
+        for (const out of [out32, out16]) out.dispose();
+      }
+      for (const t of [x32, y32, x16, y16, rows]) t.dispose();
+    });
+  }
 });

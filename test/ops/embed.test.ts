@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest';
 import { embed, Tensor } from '../../lib/ops/index.ts';
 import { describeLevels, guarded } from '../helpers/describe-op.ts';
-import { firstDifference } from '../helpers/floats.ts';
+import { bf16Bits, firstDifference } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
 import { FORMATS, isQuantised, randomMatrix, upload, weightAt } from './matrix.ts';
 
-describeLevels('embed', (stream) => {
+describeLevels('embed', (stream, backend) => {
   for (const format of FORMATS) {
     const D = isQuantised(format) ? 96 : 76;
     for (const withPositions of [false, true]) {
@@ -41,4 +41,25 @@ describeLevels('embed', (stream) => {
       });
     }
   }
+
+  it.skipIf(!backend.cuda)('writes bf16, refuses what is out of the tables', async () => {
+    const s = stream();
+    const random = new Random(6);
+    const [V, D] = [20, 600];
+    const a = randomMatrix(random, 'f16', V, D);
+    using table = upload(s, a);
+    using ids = Tensor.from(s, 'i32', [3], Int32Array.of(19, 0, 7));
+    const out = guarded(s, 'bf16', [3, D]);
+    embed({ table, ids, scale: 3, out: out.tensor });
+    const want = Uint16Array.from({ length: 3 * D }, (_, i) =>
+      bf16Bits(Math.fround(3 * Math.fround(weightAt(a, [19, 0, 7][Math.floor(i / D)]!, i % D)))),
+    );
+    expect(firstDifference(await out.read(), want)).toBe(-1);
+    out.dispose();
+    for (const id of [-1, V]) {
+      using bad = Tensor.from(s, 'i32', [2], Int32Array.of(3, id));
+      using none = embed({ table, ids: bad, scale: 1 });
+      await expect(none.read()).rejects.toThrow(`embed: ids[1] is ${id}, expected a token in [0, ${V})`);
+    }
+  });
 });

@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest';
-import { NORM, norm, Stream, Tensor } from '../../lib/ops/index.ts';
-import { describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
-import { firstDifference } from '../helpers/floats.ts';
+import { expect, it } from 'vitest';
+import { NORM, norm, type Stream, Tensor } from '../../lib/ops/index.ts';
+import { another, describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
+import { bf16Bits, firstDifference, fromBf16 } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
 
 interface Options {
@@ -48,7 +48,7 @@ async function run(s: Stream, x: Float32Array, shape: readonly number[], o: Opti
   return got;
 }
 
-describeLevels('norm', (stream) => {
+describeLevels('norm', (stream, backend) => {
   for (const shape of [
     [1, 1, 8],
     [1, 1, 576],
@@ -116,21 +116,41 @@ describeLevels('norm', (stream) => {
     using b = norm({ x, bias: one, eps: 1e-6 });
     await expect(b.read()).rejects.toThrow('norm: bias is given, but RMSNorm (kind 0) has none');
   });
-});
 
-describe('norm', () => {
   it('gives a row the same bits alone and in a batch, with any number of threads', async () => {
     const random = new Random(9);
     const x = random.normal(7 * 200);
     const weight = random.normal(200);
     const o = { kind: NORM.layer, weight, eps: 1e-5 };
-    using two = new Stream({ threads: 2 });
-    using five = new Stream({ threads: 5 });
+    using two = another(backend, 2);
+    using five = another(backend, 5);
     const all = await run(two, x, [7, 1, 200], o);
     expect(firstDifference(await run(five, x, [7, 1, 200], o), all)).toBe(-1);
     for (let t = 0; t < 7; t++) {
       const alone = await run(two, x.slice(t * 200, (t + 1) * 200), [1, 1, 200], o);
       expect(firstDifference(alone, all.subarray(t * 200, (t + 1) * 200))).toBe(-1);
+    }
+  });
+
+  it.skipIf(!backend.cuda)('bf16: rounds before the weight or after it', async () => {
+    const s = stream();
+    const random = new Random(14);
+    for (const D of [72, 1500]) {
+      const bits = Uint16Array.from(random.normal(4 * D, 3), bf16Bits);
+      const weight = random.normal(D);
+      const x = Float32Array.from(bits, fromBf16);
+      const plain = await run(s, x, [4, 1, D], { kind: NORM.rms, eps: 1e-5 });
+      for (const rounding of [0, 1]) {
+        using xt = Tensor.from(s, 'bf16', [4, 1, D], bits);
+        using wt = Tensor.from(s, 'f32', [1, D], weight);
+        const out = guarded(s, 'bf16', [4, 1, D]);
+        norm({ x: xt, weight: wt, eps: 1e-5, rounding, out: out.tensor });
+        const want = Uint16Array.from(plain, (v, i) =>
+          bf16Bits(Math.fround((rounding === 0 ? fromBf16(bf16Bits(v)) : v) * weight[i % D]!)),
+        );
+        expect(firstDifference(await out.read(), want)).toBe(-1);
+        out.dispose();
+      }
     }
   });
 });

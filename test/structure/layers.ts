@@ -57,6 +57,7 @@ const CSRC: Record<string, readonly string[]> = {
   'cpu/host': ['core'],
   cuda: ['core'],
   napi: ['core', 'cpu/host', 'cuda/backend.h'],
+  tools: ['core', 'cuda'],
 };
 
 /** Every import that points upwards (or at a room that is not in the picture), as a sentence. */

@@ -7,6 +7,7 @@
 #include "core/checks.h"
 #include "core/error.h"
 #include "core/pool.h"
+#include "core/record.h"
 #include "cpu/host/levels.h"
 
 namespace eyrie::cpu {
@@ -62,7 +63,7 @@ std::unique_ptr<Backend> make_backend(int threads, const std::string& level) {
   }
   if (threads <= 0) threads = available_cores();
   if (threads > 512) throw Error("EYRIE_INVALID_ARGUMENT", "threads: at most 512, got " + std::to_string(threads));
-  return std::make_unique<CpuBackend>(threads, find_level(level));
+  return recording(std::make_unique<CpuBackend>(threads, find_level(level)));
 }
 
 }  // namespace eyrie::cpu

@@ -1,0 +1,208 @@
+// paged_attention: one launch of persistent blocks that plan the work for themselves (attention_plan.cuh) and walk runs of chunks
+// (attention_runs.cuh, attention_tree.cuh).
+#include <algorithm>
+
+#include "cuda/attention_tree.cuh"
+#include "cuda/kernels.h"
+
+namespace eyrie::cuda {
+namespace attention {
+namespace {
+
+// Partial results take up to this much of the workspace: what a call of its shape could need, if that is less. Requests that do
+// not fit are walked whole.
+constexpr size_t kPartialBytes = size_t(64) << 20;
+constexpr int kTickets = 1 << 16;
+constexpr int kMinDepth = 4;  // steps of a warp's ring
+
+// Rows that belong to no request, or to a bad one, become zeros.
+GPU_INLINE void clear_rows(const Args& a, int from, int to) {
+  const int64_t begin = int64_t(max(0, from)) * a.H * a.E, end = int64_t(min(a.T, to)) * a.H * a.E;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) write_out(a, i, 0);
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_constant__ Args a) {
+  dependency_wait();
+  using M = Memory<T, D>;
+  GPU_SHARED(memory);
+  auto& x = *reinterpret_cast<typename M::Fixed*>(memory);
+  T* ring = reinterpret_cast<T*>(memory + M::fixed);
+  Plan& plan = x.plan;
+  const int grid = int(gridDim.x), warp = int(threadIdx.x >> 5), heads = a.J * Shape<D>::parts;
+  for (int i = int(threadIdx.x); i < Shape<D>::k_pitch; i += kThreads) x.zeros[i] = T{0};
+  if (threadIdx.x < kWarps) x.closed_count[threadIdx.x] = 0;
+  const bool bad = make_plan(a, plan, heads);
+  if (bad)
+    for (int b = int(blockIdx.x); b < a.requests; b += grid)
+      if (!valid_request(a, a.first_request + b))
+        clear_rows(a, a.q_start[a.first_request + b], a.q_start[a.first_request + b + 1]);
+  if (blockIdx.x == 0) {
+    if (a.first_request == 0) clear_rows(a, 0, a.q_start[0]);
+    if (a.last) clear_rows(a, a.q_start[a.first_request + a.requests], a.T);
+  }
+
+  // Each list begins at the block behind the one where the list before it ended.
+  int shift = 0;
+  const auto turn = [&](List list) {
+    const int block = (int(blockIdx.x) + grid - shift) % grid;
+    shift = (shift + plan.start[list][kRequests]) % grid;
+    return block;
+  };
+
+#pragma unroll 1
+  for (int split = 0; split < 2; split++) {  // whole rows are dealt out in turn, chunks as one piece for each block
+    const List list = split ? kBlockSplit : kBlockWhole;
+    const int total = plan.start[list][kRequests], block = turn(list);
+    int item = split ? int(int64_t(total) * block / grid) : block;
+    const int end = split ? int(int64_t(total) * (block + 1) / grid) : total;
+    while (item < end) {
+      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
+      const Request r = request_at(a, a.first_request + b, plan.tree[b]);
+      // Of whole rows the last see most: they go first.
+      Run run = {b, local % heads, r.groups - 1 - local / heads, 0, r.chunks, false};
+      if (split) {
+        const int rows = local / r.regular, chunk = local % r.regular;
+        run = {b, rows / r.groups, rows % r.groups, chunk, min(r.regular, chunk + end - item), true};
+      }
+      block_run<T, D>(a, x, ring, run);
+      item += split ? run.end - run.begin : grid;
+    }
+  }
+  for (int item = turn(kTail); item < plan.start[kTail][kRequests]; item += grid) {
+    const int b = request_of(plan, kTail, item), local = item - plan.start[kTail][b];
+    const Request r = request_at(a, a.first_request + b, true);
+    const bool split = is_split(a, plan, b);
+    const int tails = split ? r.chunks - r.regular : 1, rows = local / tails, chunk = r.regular + local % tails;
+    tree_run<T, D>(a, x, ring,
+                   {b, rows / r.groups, rows % r.groups, split ? chunk : 0, split ? chunk + 1 : r.chunks, split});
+  }
+
+  // The ring becomes one for each warp, as deep as the number of warps with work allows.
+  __syncthreads();
+  const int stages = a.tiles * kSteps, most = min(kWarps, stages / kMinDepth);
+#pragma unroll 1
+  for (int split = 0; split < 2; split++) {
+    const List list = split ? kWarpSplit : kWarpWhole;
+    const int total = plan.start[list][kRequests], block = turn(list);
+    const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
+    const int worker = block * warps + warp, workers = grid * warps;
+    int item = !split ? block + warp * grid : workers ? int(int64_t(total) * worker / workers) : 0;
+    const int end = !split ? total : workers ? int(int64_t(total) * (worker + 1) / workers) : 0;
+    while (warp < warps && item < end) {
+      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
+      const Request r = request_at(a, a.first_request + b, false);
+      Run run = {b, local, 0, 0, r.chunks, false};
+      if (split) {
+        const int chunk = local % r.chunks;
+        run = {b, local / r.chunks, 0, chunk, min(r.chunks, chunk + end - item), true};
+      }
+      warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, run);
+      item += split ? run.end - run.begin : workers;
+    }
+    __syncthreads();
+  }
+  __threadfence();
+  int row_of_block = 0;
+  for (int w = 0; w < kWarps; w++)
+    for (int i = 0; i < x.closed_count[w]; i++) {
+      const int b = x.closed[w][i] / heads;
+      const Run run = {b, x.closed[w][i] % heads, 0, 0, 0, true};
+      const Request r = request_at(a, a.first_request + b, false);
+      for (int row = 0; row < r.tokens * a.G; row++, row_of_block++)
+        if (row_of_block % kWarps == warp) fold_row<T, D>(a, plan, run, r, row);
+    }
+}
+
+template <class T, int D>
+bool run(Args a, const PagedAttentionArgs& p, Context& context) {
+  using M = Memory<T, D>;
+  using S = Shape<D>;
+  int tiles = 4;
+  while (tiles >= 2 && M::bytes(tiles) > context.shared_limit) tiles--;
+  if (tiles < 2) return false;
+  a.tiles = tiles;
+  const int64_t chunks = (p.M * p.S + kChunk - 1) / kChunk;
+  const int64_t rows = std::min<int64_t>(p.T * p.H * S::parts * chunks, kPartialBytes / (S::state * sizeof(float)));
+  a.partial_rows = int(rows);
+  a.partials = static_cast<float*>(context.workspace(size_t(rows) * S::state * sizeof(float)));
+  a.ticket_count = int(std::min<int64_t>(kTickets, p.J * S::parts * (p.B + p.T * a.G / kGroupRows + 1)));
+  a.tickets = context.tickets(size_t(a.ticket_count));
+  // No more blocks than there can be items.
+  const int64_t items = p.J * S::parts * (chunks * p.B + (p.T * a.G / kGroupRows + 1) * std::min<int64_t>(chunks, 64));
+  const unsigned grid = unsigned(std::max<int64_t>(1, std::min<int64_t>(context.sms, items)));
+  for (int64_t b = 0; b < p.B; b += kRequests) {
+    a.first_request = int(b);
+    a.requests = int(std::min<int64_t>(kRequests, p.B - b));
+    a.last = b + kRequests >= p.B;
+    launch(context, attention_kernel<T, D>, dim3(grid), dim3(kThreads), M::bytes(tiles), a);
+  }
+  return true;
+}
+
+template <class T>
+bool run_sizes(const Args& a, const PagedAttentionArgs& p, Context& context) {
+  if (a.D != a.E) return false;
+  switch (a.D) {
+    case 64: return run<T, 64>(a, p, context);
+    case 96: return run<T, 96>(a, p, context);
+    case 128: return run<T, 128>(a, p, context);
+    case 256: return run<T, 256>(a, p, context);
+    default: return false;
+  }
+}
+
+inline PageView view_of(const Tensor& t) {
+  const int64_t bytes = dtype_info(t.dtype).block_bytes;
+  return {static_cast<const unsigned char*>(t.data), t.stride[0] * bytes, t.stride[1] * bytes, t.stride[2] * bytes};
+}
+inline bool aligned(const PageView& v) {
+  return !((reinterpret_cast<uintptr_t>(v.data) | uintptr_t(v.page) | uintptr_t(v.head) | uintptr_t(v.slot)) & 15);
+}
+
+}  // namespace
+}  // namespace attention
+
+void paged_attention(const Call& call, Context& context) {
+  using namespace attention;
+  const PagedAttentionArgs p = paged_attention_args(call);
+  if (p.T * p.H * p.E == 0) return;
+  const auto ints = [](const Tensor* t) { return t ? static_cast<const int*>(t->data) : nullptr; };
+  const auto floats = [](const Tensor* t) { return t ? static_cast<const float*>(t->data) : nullptr; };
+  Args a = {};
+  a.q = p.q->data;
+  a.q_row = p.q->stride[0];
+  a.q_head = p.q->stride[1];
+  a.q_type = p.q->dtype;
+  a.out = p.out->data;
+  a.k = view_of(*p.k_pages);
+  a.v = view_of(*p.v_pages);
+  a.block_table = ints(p.block_table);
+  a.seq_lens = ints(p.seq_lens);
+  a.q_start = ints(p.q_start);
+  a.anc = reinterpret_cast<const uint32_t*>(ints(p.anc));
+  a.sinks = floats(p.sinks);
+  a.alibi = floats(p.alibi);
+  a.q_scale = floats(p.q_scale);
+  a.scale = p.scale;
+  a.softcap = p.softcap;
+  a.window = p.window;
+  a.chunk = p.chunk;
+  a.T = int(p.T);
+  a.H = int(p.H);
+  a.J = int(p.J);
+  a.G = int(p.H / p.J);
+  a.N = int(p.N);
+  a.S = int(p.S);
+  a.M = int(p.M);
+  a.D = int(p.D);
+  a.E = int(p.E);
+  a.requests = int(p.B);
+  a.fault = fault_at(context);
+  const DType type = p.k_pages->dtype;
+  const bool fast = type != DType::f32 && p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && p.B > 0 && p.M > 0;
+  if (fast && (type == DType::f16 ? run_sizes<f16>(a, p, context) : run_sizes<bf16>(a, p, context))) return;
+  attend_general(a, type, context);
+}
+
+}  // namespace eyrie::cuda

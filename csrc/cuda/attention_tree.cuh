@@ -1,0 +1,136 @@
+// Chunks with rows of a tree. Behind the prefix each row has its ancestors one after the other for context, wherever in the
+// cache they lie, so that its steps are those of the same text without a tree, bit for bit. The block copies the chunk's whole
+// steps of prefix (shared by all rows) and the tail, that is the last prefix tokens that fill no step and all rows of the tree;
+// a step behind the whole ones is done once for each token of a unit, its rows picked out of the tail by address.
+#pragma once
+#include "cuda/attention_runs.cuh"
+
+namespace eyrie::cuda::attention {
+
+constexpr int kTailBlocks = (kStep - 1 + kTreeTokens + kStep - 1) / kStep;  // 9, of 16 rows
+static_assert(kSteps - 1 + kTailBlocks <= 2 * kSteps, "a chunk's whole steps and the tail fit two tiles");
+
+// Where a chunk's rows lie in shared memory: whole steps of the prefix, then the tail.
+struct TreeChunk {
+  int start, tail, whole, blocks;  // first position; of the tail; whole steps; blocks of 16 rows in all
+
+  GPU_INLINE int token(int row) const { return row < whole * kStep ? start + row : tail + row - whole * kStep; }
+};
+
+template <class T, int C, int pitch>
+GPU_INLINE void copy_tree(T* to, const PageView& from, int64_t offset, const Args& a, const TreeChunk& t, int page,
+                          int low, int length) {
+  constexpr int per_row = C / 8;
+  const int total = t.blocks * kStep * per_row;  // a multiple of 32: the warp stays together
+  for (int i = int(threadIdx.x); i < total; i += kThreads) {
+    const int row = i / per_row, column = i % per_row * 8, token = t.token(row);
+    const int where = __shfl_sync(~0u, page, row / kStep);
+    const bool valid = where >= 0 && token >= low && token < length;
+    const unsigned char* p = from.data + offset + column * int(sizeof(T));
+    if (valid) p += where * from.page + token % a.S * from.slot;
+    copy_async16(to + row * pitch + column, p, valid);
+  }
+}
+
+template <class T, int D>
+GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring, const Run& run) {
+  using S = Shape<D>;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, b = a.first_request + run.b;
+  const int j = run.jh / S::parts, part = run.jh % S::parts;
+  const Request r = request_at(a, b, true);
+  const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
+  const Unit u = unit_at(a, r, j, first_row);
+  const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
+  const int first_token = first_row / a.G, end_token = min(r.tokens, (first_row + kRows - 1) / a.G + 1);
+  const int low = first_seen(a, r.prefix);
+  const bool apart = a.tiles >= 4;  // values have room of their own
+  T *q = x.q[warp], *keys = ring, *values = apart ? ring + 2 * Memory<T, D>::tile : ring;
+  load_queries<T, D>(a, r, j, first_row, q);
+  bool bad = false;
+
+  // This lane's row of a step for one token of the tree, or zeros where that token sees nothing.
+  const auto row_of = [&](const TreeChunk& t, const Ancestors& tree, int position) {
+    const int last = r.prefix + max(1, depth_of(tree)) - 1;
+    if (position > last || position < first_seen(a, last)) return -1;
+    const int token = position < r.prefix ? position : r.prefix + ancestor_at(tree, position - r.prefix);
+    return t.whole * kStep + token - t.tail;
+  };
+
+  State<S::columns> state;
+  if (!run.split) clear(state);
+  for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {
+    TreeChunk t;
+    t.start = c * kChunk;
+    t.tail = r.prefix / kStep * kStep;
+    t.whole = max(0, min(kSteps, (t.tail - t.start) / kStep));
+    t.blocks = t.whole + (t.start + kChunk > t.tail ? (r.length - t.tail + kStep - 1) / kStep : 0);
+    int page = -1;
+    bool wrong = false;
+    if (lane < t.blocks) {
+      const int token = t.token(lane * kStep);
+      if (token + kStep > low) wrong = (page = page_of(a, b, token)) < 0;
+    }
+    bad |= __any_sync(~0u, wrong) != 0;
+
+    __syncthreads();  // the chunk before is done with
+    copy_tree<T, D, S::k_pitch>(keys, a.k, k_offset, a, t, page, low, r.length);
+    copy_async_commit();
+    if (apart) {
+      copy_tree<T, S::columns, S::v_pitch>(values, a.v, v_offset, a, t, page, low, r.length);
+      copy_async_commit();
+      copy_async_wait<1>();
+    } else {
+      copy_async_wait<0>();
+    }
+    __syncthreads();
+    int seen = 0;
+#pragma unroll
+    for (int i = 0; i < kSteps; i++)
+      seen |= int(t.start + i * kStep + kStep > u.low && t.start + i * kStep < u.high) << i;
+    float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) {
+      if (!(seen >> i & 1)) continue;
+      if (i < t.whole) {
+        score_step<T, D>(s[2 * i], s[2 * i + 1], q, keys + (i * kStep + key_row()) * S::k_pitch);
+        continue;
+      }
+      for (int token = first_token; token < end_token; token++) {
+        const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + key_row());
+        score_step_of<T, D>(s[2 * i], s[2 * i + 1], q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
+                            u.token[1] == token);
+      }
+    }
+    if (seen) softmax_chunk(a, u, t.start, s, m, l);
+    if (!apart) {
+      __syncthreads();
+      copy_tree<T, S::columns, S::v_pitch>(values, a.v, v_offset, a, t, page, low, r.length);
+      copy_async_commit();
+    }
+    copy_async_wait<0>();
+    __syncthreads();
+    uint32_t p[kSteps][4];
+    pack_chunk<T>(p, s);
+    float o[S::columns / 8][4] = {};
+#pragma unroll
+    for (int i = 0; i < kSteps; i++) {
+      if (!(seen >> i & 1)) continue;
+      if (i < t.whole) {
+        value_step<T, S::columns>(o, p[i], values + (i * kStep + value_row()) * S::v_pitch);
+        continue;
+      }
+      for (int token = first_token; token < end_token; token++) {
+        const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
+        value_step_of<T, S::columns>(o, p[i], row < 0 ? x.zeros : values + row * S::v_pitch, u.token[0] == token,
+                                     u.token[1] == token);
+      }
+    }
+    if (run.split)
+      store_partial<S::columns>(r, a, u, partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0), o, m, l, bad);
+    else fold_state(state, o, m, l);
+  }
+  if (run.split) close_block<T, D>(a, x, run, r);
+  else write_state(a, r, u, part, state, bad);
+}
+
+}  // namespace eyrie::cuda::attention

@@ -1,0 +1,182 @@
+// Weights as operands of the tensor cores: what one lane loads of a unit (64 inputs of a panel) and how it becomes A fragments.
+// Products with quantised weights run block by block (32 inputs): the integers are exact in bf16, their fp32 dot product is
+// folded with the block's scale: acc = fma(d, dot, acc), and with a min, acc = fma(m, sum of x, acc).
+#pragma once
+#include "cuda/tiles.cuh"
+
+namespace eyrie::cuda {
+
+constexpr int kUnit = 64;  // inputs of a unit: two blocks
+constexpr int kRanges = 16;  // K is cut into this many ranges, each summed from zero; results are added in their order
+
+// Blocks of 32 inputs in a range: a multiple of two, so that ranges consist of units.
+GPU_INLINE int range_blocks(int blocks) { return 2 * ((blocks + 2 * kRanges - 1) / (2 * kRanges)); }
+inline int range_blocks_host(int blocks) { return 2 * ((blocks + 2 * kRanges - 1) / (2 * kRanges)); }
+
+// Adds one 16x16 fragment times the columns of B to acc.
+template <int C>
+GPU_INLINE void mma_columns(float (&acc)[C][4], const uint32_t (&a)[4], const uint32_t (&b)[C][2]) {
+#pragma unroll
+  for (int c = 0; c < C; c++) mma_bf16(acc[c], a, b[c]);
+}
+
+struct WeightsBf16 {
+  static constexpr DType kType = DType::bf16;
+  static constexpr int kWords = 4;  // 16-byte loads of a unit
+  struct Raw {
+    uint4 v[4];
+  };
+  // From a panel in global memory; blocks past the end are zero.
+  GPU_INLINE static void load(Raw& raw, const WeightView& w, const unsigned char* panel, int b, int lane) {
+    const unsigned char* p = panel + int64_t(b) * 1024 + lane * 16;
+    const bool second = b + 1 < w.blocks;
+    raw.v[0] = load_stream(p);
+    raw.v[1] = load_stream(p + 512);
+    raw.v[2] = second ? load_stream(p + 1024) : uint4{0, 0, 0, 0};
+    raw.v[3] = second ? load_stream(p + 1536) : uint4{0, 0, 0, 0};
+  }
+  // The same from a unit's copy in shared memory.
+  static constexpr int kUnitBytes = 2048, kScaleBytes = 0;
+  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char*, bool, int lane) {
+#pragma unroll
+    for (int s = 0; s < 4; s++) raw.v[s] = *reinterpret_cast<const uint4*>(unit + s * 512 + lane * 16);
+  }
+  // Block J of the unit. x(c, s, b) gives the B fragment of column tile c and step s (16 inputs) of the unit.
+  template <int J, int C, class X>
+  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+#pragma unroll
+    for (int s = 2 * J; s < 2 * J + 2; s++) {
+      const uint32_t a[4] = {raw.v[s].x, raw.v[s].y, raw.v[s].z, raw.v[s].w};
+      uint32_t b[C][2];
+#pragma unroll
+      for (int c = 0; c < C; c++) x(c, s, b[c]);
+      mma_columns(acc, a, b);
+    }
+  }
+};
+
+// Words of q8_0: registers r and r + 1 of one half. q = low7 - 128 sign, both exact in bf16 with 128 added.
+GPU_INLINE void q8_pair(uint32_t word, uint32_t& even, uint32_t& odd) {
+  const uint32_t shifted = word >> 8;
+  const uint32_t minus_one = 0xbf80bf80u;
+  even = fma_bf16x2((word & 0x00800080u) | 0x43004300u, minus_one, (word & 0x007f007fu) | 0x43004300u);
+  odd = fma_bf16x2((shifted & 0x00800080u) | 0x43004300u, minus_one, (shifted & 0x007f007fu) | 0x43004300u);
+}
+
+// Nibbles of register r: 128 + q, then minus 128 or 136.
+GPU_INLINE uint32_t q4_register(uint32_t word, int r, uint32_t minus) {
+  return fma_bf16x2((word >> (4 * r) & 0x000f000fu) | 0x43004300u, 0x3f803f80u, minus);
+}
+
+template <int C>
+GPU_INLINE void fold_scale(float (&acc)[C][4], const float (&dot)[C][4], uint32_t d) {
+  const float d0 = low_f16(d), d1 = high_f16(d);
+#pragma unroll
+  for (int c = 0; c < C; c++) {
+    acc[c][0] = fmaf(d0, dot[c][0], acc[c][0]);
+    acc[c][1] = fmaf(d0, dot[c][1], acc[c][1]);
+    acc[c][2] = fmaf(d1, dot[c][2], acc[c][2]);
+    acc[c][3] = fmaf(d1, dot[c][3], acc[c][3]);
+  }
+}
+
+struct WeightsQ8 {
+  static constexpr DType kType = DType::q8_0;
+  static constexpr int kWords = 2;
+  struct Raw {
+    uint4 v[2];
+    uint32_t d[2];
+  };
+  GPU_INLINE static void load(Raw& raw, const WeightView& w, const unsigned char* panel, int b, int lane) {
+    const unsigned char* p = panel + int64_t(b) * 512 + lane * 16;
+    const unsigned char* d = panel + w.scales + int64_t(b) * 32 + (lane >> 2) * 4;
+    const bool second = b + 1 < w.blocks;
+    raw.v[0] = load_stream(p);
+    raw.v[1] = second ? load_stream(p + 512) : uint4{0, 0, 0, 0};
+    raw.d[0] = load_word(d);
+    raw.d[1] = second ? load_word(d + 32) : 0;
+  }
+  static constexpr int kUnitBytes = 1024, kScaleBytes = 64;
+  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char* scales, bool, int lane) {
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+      raw.v[j] = *reinterpret_cast<const uint4*>(unit + j * 512 + lane * 16);
+      raw.d[j] = reinterpret_cast<const uint32_t*>(scales)[j * 8 + (lane >> 2)];
+    }
+  }
+  template <int J, int C, class X>
+  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+    float dot[C][4] = {};
+    const uint32_t words[4] = {raw.v[J].x, raw.v[J].y, raw.v[J].z, raw.v[J].w};
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      uint32_t a[4], b[C][2];
+      q8_pair(words[2 * h], a[0], a[1]);
+      q8_pair(words[2 * h + 1], a[2], a[3]);
+#pragma unroll
+      for (int c = 0; c < C; c++) x(c, 2 * J + h, b[c]);
+      mma_columns(dot, a, b);
+    }
+    fold_scale(acc, dot, raw.d[J]);
+  }
+};
+
+template <bool kMin>
+struct WeightsQ4 {
+  static constexpr DType kType = kMin ? DType::q4_1 : DType::q4_0;
+  static constexpr int kWords = 1;
+  struct Raw {
+    uint4 v;  // block, half
+    uint32_t d[2], m[2];
+  };
+  GPU_INLINE static void load(Raw& raw, const WeightView& w, const unsigned char* panel, int b, int lane) {
+    const unsigned char* d = panel + w.scales + int64_t(b) * 32 + (lane >> 2) * 4;
+    const bool second = b + 1 < w.blocks;
+    if (second) {
+      raw.v = load_stream(panel + int64_t(b >> 1) * 512 + lane * 16);
+    } else {
+      const unsigned char* p = panel + q4_offset(b, w.blocks, lane);
+      raw.v = uint4{load_word(p), load_word(p + 4), 0, 0};
+    }
+    raw.d[0] = load_word(d);
+    raw.d[1] = second ? load_word(d + 32) : 0;
+    if (kMin) {
+      const unsigned char* m = panel + w.mins + int64_t(b) * 32 + (lane >> 2) * 4;
+      raw.m[0] = load_word(m);
+      raw.m[1] = second ? load_word(m + 32) : 0;
+    }
+  }
+  static constexpr int kUnitBytes = 512, kScaleBytes = kMin ? 128 : 64;
+  // alone: the unit has one block only.
+  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char* scales, bool alone,
+                                     int lane) {
+    raw.v = *reinterpret_cast<const uint4*>(unit + (alone ? lane / 2 : lane) * 16);
+    if (alone) raw.v = lane & 1 ? uint4{raw.v.z, raw.v.w, 0, 0} : uint4{raw.v.x, raw.v.y, 0, 0};
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+      raw.d[j] = reinterpret_cast<const uint32_t*>(scales)[j * 8 + (lane >> 2)];
+      if (kMin) raw.m[j] = reinterpret_cast<const uint32_t*>(scales + 64)[j * 8 + (lane >> 2)];
+    }
+  }
+  template <int J, int C, class X>
+  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+    constexpr uint32_t minus = kMin ? 0xc300c300u : 0xc308c308u;  // -128, -136
+    const uint32_t words[2] = {J ? raw.v.z : raw.v.x, J ? raw.v.w : raw.v.y};
+    float dot[C][4] = {}, sum[C][4] = {};
+    const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      uint32_t a[4], b[C][2];
+#pragma unroll
+      for (int r = 0; r < 4; r++) a[r] = q4_register(words[h], r, minus);
+#pragma unroll
+      for (int c = 0; c < C; c++) x(c, 2 * J + h, b[c]);
+      mma_columns(dot, a, b);
+      if (kMin) mma_columns(sum, ones, b);
+    }
+    fold_scale(acc, dot, raw.d[J]);
+    if (kMin) fold_scale(acc, sum, raw.m[J]);
+  }
+};
+
+}  // namespace eyrie::cuda

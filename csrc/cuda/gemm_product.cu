@@ -1,0 +1,280 @@
+// Products of many rows (prefill, large batches) on mma.sync: a block makes 128 outputs for 64 or 128 rows from tiles in shared
+// memory, weights in fragment order as they lie in memory. The K ranges are those of decode_product.cu, summed one after the
+// other, or by several blocks where one block a tile would leave multiprocessors idle: the bits are the same either way.
+#include <algorithm>
+#include <cstdlib>
+
+#include "cuda/gemm_sm90a.h"
+#include "cuda/product.cuh"
+
+namespace eyrie::cuda {
+namespace {
+
+constexpr int kThreads = 256, kPanels = 8, kStages = 4;
+
+struct Gemm {
+  WeightView w[2];
+  const bf16* x;  // [rows, units * 64], zero past K
+  int64_t x_stride;
+  int rows, splits;
+  float* partials;  // [range][matrix][row][panels * 16] when splits > 1
+  Epilogue out;
+};
+
+template <class F, int R>
+struct Stage {
+  unsigned char w[kPanels][F::kUnitBytes];
+  unsigned char scales[kPanels][F::kScaleBytes ? F::kScaleBytes : 16];
+  bf16 x[R][kUnit];  // 16-byte pieces at place (piece ^ row % 8)
+};
+
+// Blocks in an order that keeps eight row groups beside each other, so that both operands are found in L2.
+GPU_INLINE void raster(int id, int columns, int row_groups, int& column, int& row_group) {
+  const int band = id / (8 * columns), height = min(8, row_groups - band * 8), rest = id - band * 8 * columns;
+  row_group = band * 8 + rest % height;
+  column = rest / height;
+}
+
+// The warp's 64 outputs x R / 4 rows of block J of a unit.
+template <class F, bool kGlu, int J, int R, int C>
+GPU_INLINE void multiply_block(float (&part)[4][C][4], const Stage<F, R>& s, bool alone, int wn, int wm, int lane) {
+  uint32_t b[2][C][2];
+#pragma unroll
+  for (int h = 0; h < 2; h++)
+#pragma unroll
+    for (int c = 0; c < C; c += 2) {
+      const int row = (wm * C + c) * 8 + (lane & 7) + (lane >> 4) * 8, piece = (2 * J + h) * 2 + (lane >> 3 & 1);
+      uint32_t r[4];
+      load_matrix4<false>(r, &s.x[row][(piece ^ (row & 7)) * 8]);
+      b[h][c][0] = r[0];
+      b[h][c][1] = r[1];
+      b[h][c + 1][0] = r[2];
+      b[h][c + 1][1] = r[3];
+    }
+#pragma unroll
+  for (int mt = 0; mt < 4; mt++) {
+    const int local = kGlu ? (mt >> 1) * 4 + 2 * wn + (mt & 1) : 4 * wn + mt;
+    typename F::Raw raw;
+    F::load_shared(raw, s.w[local], s.scales[local], alone, lane);
+    F::template multiply<J>(part[mt], raw, [&](int c, int step, uint32_t (&to)[2]) {
+      to[0] = b[step & 1][c][0];
+      to[1] = b[step & 1][c][1];
+    });
+  }
+}
+
+template <class F, bool kGlu, int R>
+__global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
+  GPU_SHARED(raw_shared);
+  Stage<F, R>* const stages = reinterpret_cast<Stage<F, R>*>(raw_shared);
+  constexpr int C = R / 32;  // column tiles of 8 rows of a warp
+  constexpr int kOwn = kGlu ? 4 : 8;  // panels of each matrix in a block
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, wn = warp & 1, wm = warp >> 1;
+  const WeightView& w0 = p.w[0];
+  const int columns = (w0.panels + kOwn - 1) / kOwn;
+  int column, row_group;
+  raster(blockIdx.x, columns, (p.rows + R - 1) / R, column, row_group);
+  const int first_panel = column * kOwn, first_row = row_group * R;
+  const int per = range_blocks(w0.blocks), ranges = (w0.blocks + per - 1) / per;
+  const int share = kRanges / p.splits, range0 = blockIdx.y * share, range1 = min(range0 + share, ranges);
+  const int unit0 = range0 * per / 2, unit1 = min(range1 * per / 2, (w0.blocks + 1) / 2);
+  dependency_wait();
+  if (range0 >= range1) return;
+
+  auto fetch = [&](int u) {
+    Stage<F, R>& s = stages[u % kStages];
+    const int b = 2 * u;
+    constexpr int kPieces = kPanels * F::kUnitBytes / 16;
+#pragma unroll
+    for (int i = threadIdx.x; i < kPieces; i += kThreads) {
+      const int local = i / (F::kUnitBytes / 16), piece = i % (F::kUnitBytes / 16);
+      const WeightView& w = kGlu && local >= kOwn ? p.w[1] : p.w[0];
+      const int panel = first_panel + (kGlu ? local % kOwn : local);
+      // A last block without a pair: the second half of the unit does not exist (4-bit blocks: neither does its place).
+      const bool ok = panel < w0.panels && (b + 1 < w0.blocks || piece < F::kUnitBytes / 32);
+      copy_async16(&s.w[local][piece * 16],
+                   w.data + (ok ? panel * w0.panel_bytes + int64_t(u) * F::kUnitBytes + piece * 16 : 0), ok);
+    }
+    if constexpr (F::kScaleBytes > 0) {
+      constexpr int kScalePieces = kPanels * F::kScaleBytes / 16;
+      for (int i = threadIdx.x; i < kScalePieces; i += kThreads) {
+        const int local = i / (F::kScaleBytes / 16), piece = i % (F::kScaleBytes / 16), in_plane = piece & 3;
+        const WeightView& w = kGlu && local >= kOwn ? p.w[1] : p.w[0];
+        const int panel = first_panel + (kGlu ? local % kOwn : local);
+        const bool ok = panel < w0.panels && b + in_plane / 2 < w0.blocks;
+        const int64_t plane = piece < 4 ? w0.scales : w0.mins;
+        copy_async16(&s.scales[local][piece * 16],
+                     w.data + (ok ? panel * w0.panel_bytes + plane + int64_t(b) * 32 + in_plane * 16 : 0), ok);
+      }
+    }
+#pragma unroll
+    for (int i = threadIdx.x; i < R * 8; i += kThreads) {
+      const int row = i >> 3, piece = i & 7;
+      const bool ok = first_row + row < p.rows;
+      copy_async16(&s.x[row][(piece ^ (row & 7)) * 8],
+                   p.x + (ok ? (first_row + row) * p.x_stride + int64_t(u) * kUnit + piece * 8 : 0), ok);
+    }
+  };
+
+  float total[4][C][4] = {}, part[4][C][4] = {};
+  // Ends a range: adds it to the total, or writes it for the blocks that share the sum.
+  auto end_range = [&](int range) {
+#pragma unroll
+    for (int mt = 0; mt < 4; mt++)
+#pragma unroll
+      for (int c = 0; c < C; c++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          if (p.splits == 1) {
+            total[mt][c][i] += part[mt][c][i];
+          } else {
+            const int matrix = kGlu ? mt >> 1 : 0;
+            const int panel = first_panel + (kGlu ? 2 * wn + (mt & 1) : 4 * wn + mt);
+            const int n = panel * 16 + (lane >> 2) + 8 * (i >> 1);
+            const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
+            if (row < p.rows && panel < w0.panels)
+              p.partials[((int64_t(range) * (kGlu ? 2 : 1) + matrix) * p.rows + row) * (w0.panels * 16) + n] =
+                  part[mt][c][i];
+          }
+          part[mt][c][i] = 0.0f;
+        }
+  };
+
+#pragma unroll
+  for (int i = 0; i < kStages - 1; i++) {
+    if (unit0 + i < unit1) fetch(unit0 + i);
+    copy_async_commit();
+  }
+  for (int u = unit0; u < unit1; u++) {
+    copy_async_wait<kStages - 2>();
+    __syncthreads();  // the unit is there, and everybody is done with the stage that is fetched next
+    if (u + kStages - 1 < unit1) fetch(u + kStages - 1);
+    copy_async_commit();
+    const Stage<F, R>& s = stages[u % kStages];
+
+    const bool alone = 2 * u + 1 >= w0.blocks;
+    multiply_block<F, kGlu, 0>(part, s, alone, wn, wm, lane);
+    multiply_block<F, kGlu, 1>(part, s, alone, wn, wm, lane);
+    if ((u + 1) % (per / 2) == 0 || u + 1 == unit1) end_range(u / (per / 2));
+  }
+  dependency_release();
+  if (p.splits > 1) return;
+
+#pragma unroll
+  for (int mt = 0; mt < (kGlu ? 2 : 4); mt++)
+#pragma unroll
+    for (int c = 0; c < C; c++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int n = (first_panel + (kGlu ? 2 * wn + mt : 4 * wn + mt)) * 16 + (lane >> 2) + 8 * (i >> 1);
+        const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
+        if (row >= p.rows || n >= w0.n) continue;
+        if (kGlu) finish_glu(p.out, row, n, total[mt][c][i], total[mt + 2][c][i]);
+        else finish_linear(p.out, row, n, total[mt][c][i]);
+      }
+}
+
+// Adds the ranges of a split product in their order.
+template <bool kGlu>
+__global__ void __launch_bounds__(256) fold_kernel(Gemm p) {
+  dependency_wait();
+  const int n = blockIdx.x * 256 + threadIdx.x, row = blockIdx.y, width = p.w[0].panels * 16;
+  if (n >= p.w[0].n) return;
+  const int per = range_blocks(p.w[0].blocks), ranges = (p.w[0].blocks + per - 1) / per;
+  float y[2] = {};
+  for (int r = 0; r < ranges; r++)
+#pragma unroll
+    for (int m = 0; m < (kGlu ? 2 : 1); m++)
+      y[m] += p.partials[((int64_t(r) * (kGlu ? 2 : 1) + m) * p.rows + row) * width + n];
+  if (kGlu) finish_glu(p.out, row, n, y[0], y[1]);
+  else finish_linear(p.out, row, n, y[0]);
+}
+
+// Rows as the product takes them: normalised, rounded to bf16, padded with zeros. A warp a row.
+__global__ void __launch_bounds__(256) round_rows(Rows x, bf16* out, int width) {
+  dependency_wait();
+  const int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+  if (row >= x.count) return;
+  const float scale = row_scale(x, row);
+  uint32_t* to = reinterpret_cast<uint32_t*>(out + int64_t(row) * width);
+  for (int i = lane; i < width / 2; i += 32) {
+    const int k = 2 * i;
+    to[i] =
+        pack_bf16(k < x.k ? row_value(x, row, k, scale) : 0.0f, k + 1 < x.k ? row_value(x, row, k + 1, scale) : 0.0f);
+  }
+}
+
+template <class F, bool kGlu, int R>
+void start(Context& context, Gemm p) {
+  const int own = kGlu ? 4 : 8;
+  const int blocks = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
+  launch(context, gemm_kernel<F, kGlu, R>, dim3(unsigned(blocks), unsigned(p.splits)), dim3(kThreads),
+         kStages * sizeof(Stage<F, R>), p);
+  if (p.splits == 1) return;
+  launch(context, fold_kernel<kGlu>, dim3(unsigned((p.w[0].n + 255) / 256), unsigned(p.rows)), dim3(256), 0, p);
+}
+
+// Rows of a tile: 128 where the registers allow it.
+int tile_rows(DType t, int rows) { return t == DType::bf16 && rows > 64 ? 128 : 64; }
+
+template <class F>
+void choose(Context& context, bool glu, const Gemm& p) {
+  if (F::kType != DType::bf16 || p.rows <= 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
+  else if constexpr (F::kType == DType::bf16) glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
+}
+
+size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
+
+// Hopper's warpgroup instructions, for enough rows. False: not there, or not for these operands.
+bool hopper_product(Context& context, const Gemm& p) {
+  GemmEpilogue e;
+  e.bias = p.out.bias;
+  e.residual = p.out.residual;
+  e.residual_type = e.out_type = p.out.dtype;
+  e.residual_stride = p.out.residual_stride;
+  e.out = p.out.out;
+  e.out_stride = p.out.out_stride;
+  return gemm_sm90a(context, p.x, p.x_stride, p.rows, p.w[0], e);
+}
+
+}  // namespace
+
+void product_gemm(Context& context, Mode mode, const Product& product) {
+  const bool glu = mode == Mode::glu;
+  Gemm p{};
+  p.w[0] = product.w[0];
+  p.w[1] = product.w[1];
+  p.rows = product.x.count;
+  p.out = product.out;
+  const int width = (p.w[0].blocks + 1) / 2 * kUnit, per = range_blocks_host(p.w[0].blocks);
+  const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(p.w[0].dtype, p.rows);
+  const int tiles = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
+  p.splits = 1;
+  static const bool allowed = !std::getenv("EYRIE_NO_WGMMA");
+  const bool warpgroups = allowed && context.arch == 90 && !glu && p.w[0].dtype == DType::bf16 && p.rows > 64 &&
+                          int64_t(p.rows) * p.w[0].n >= (int64_t(1) << 19);
+  while (!warpgroups && p.splits < kRanges && tiles * p.splits * 2 <= 2 * context.sms && p.rows <= 65535) p.splits *= 2;
+
+  const Rows& x = product.x;
+  const bool direct = !x.normed && x.dtype == DType::bf16 && x.k == width && x.stride % 8 == 0 &&
+                      reinterpret_cast<uintptr_t>(x.x) % 16 == 0;
+  const size_t rounded = direct ? 0 : aligned(size_t(p.rows) * width * 2);
+  const size_t partial =
+      p.splits == 1 ? 0 : size_t(ranges) * (glu ? 2 : 1) * size_t(p.rows) * size_t(p.w[0].panels) * 16 * 4;
+  char* scratch = rounded + partial ? static_cast<char*>(context.workspace(rounded + partial)) : nullptr;
+  p.partials = reinterpret_cast<float*>(scratch + rounded);
+  p.x = direct ? static_cast<const bf16*>(x.x) : reinterpret_cast<const bf16*>(scratch);
+  p.x_stride = direct ? x.stride : width;
+  if (!direct)
+    launch(context, round_rows, dim3(unsigned((p.rows + 7) / 8)), dim3(256), 0, x, reinterpret_cast<bf16*>(scratch),
+           width);
+  if (warpgroups && hopper_product(context, p)) return;
+  switch (p.w[0].dtype) {
+    case DType::bf16: return choose<WeightsBf16>(context, glu, p);
+    case DType::q8_0: return choose<WeightsQ8>(context, glu, p);
+    case DType::q4_0: return choose<WeightsQ4<false>>(context, glu, p);
+    default: return choose<WeightsQ4<true>>(context, glu, p);
+  }
+}
+
+}  // namespace eyrie::cuda

@@ -1,0 +1,40 @@
+import { EyrieError } from '../errors.ts';
+import { native } from '../native/load.ts';
+import { availableMemory } from '../tensor/memory.ts';
+import { checkMemory, type MemoryPlan } from './memory-plan.ts';
+
+/** Bytes that a device has left for a model. */
+function freeBytes(device: string): number {
+  const gpu = /^cuda(?::(\d+))?$/.exec(device);
+  return gpu ? native().deviceMemory(Number(gpu[1] ?? 0)).free : availableMemory();
+}
+
+/**
+ * The device a model runs on, and what it will take there. `'auto'` (and nothing) take the first GPU when one is there and the
+ * plan fits its free memory, else the CPU; EYRIE_DEVICE stands in for a missing option.
+ * @throws EyrieError EYRIE_INVALID_ARGUMENT; EYRIE_NO_DEVICE; EYRIE_OUT_OF_MEMORY with the numbers when the plan does not fit
+ */
+export function chooseDevice(
+  path: string,
+  option: string | undefined,
+  plan: (device: string) => MemoryPlan,
+): { device: string; memory: MemoryPlan } {
+  const wanted = option ?? (process.env.EYRIE_DEVICE || 'auto');
+  if (!/^(auto|cpu|cuda(:\d+)?|emulated)$/.test(wanted)) {
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `device: expected 'auto', 'cpu' or 'cuda:N', got '${String(wanted)}'`,
+    );
+  }
+  const { cuda } = native().machine();
+  if (wanted === 'auto') {
+    const memory = plan('cuda:0');
+    if (cuda.devices > 0 && memory.total <= freeBytes('cuda:0')) return { device: 'cuda:0', memory };
+  }
+  const device = wanted === 'auto' ? 'cpu' : wanted;
+  if (device.startsWith('cuda') && cuda.devices === 0)
+    throw new EyrieError('EYRIE_NO_DEVICE', `device ${device}: ${cuda.message}`);
+  const memory = plan(device);
+  checkMemory(path, memory, device, freeBytes(device));
+  return { device, memory };
+}
