@@ -6,11 +6,11 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { dirname, join, normalize, relative } from 'node:path';
 import { fail, nvcc, root, say, which } from './util.mjs';
 
 const ARCHS = ['80', '86', '89', '90a', '100', '120'];
-const FLAGS = ['-std=c++20', '-O3', '-I', join(root, 'csrc'), '-Xptxas', '-v', '-Werror', 'all-warnings'];
+const FLAGS = ['-std=c++20', '-O3', '-I', 'csrc', '-Xptxas', '-v', '-Werror', 'all-warnings'];
 const AT_A_TIME = 2;
 const folder = join(root, 'build/cuda-resources');
 const sources = join(root, 'csrc/cuda');
@@ -18,9 +18,9 @@ const budgetsPath = join(sources, 'budgets.json');
 
 /** A source's text and that of every header of ours below it. */
 function closure(path, seen = new Map()) {
-  if (seen.has(path) || !existsSync(path)) return seen;
+  if (seen.has(relative(root, path)) || !existsSync(path)) return seen;
   const text = readFileSync(path, 'utf8');
-  seen.set(path, text);
+  seen.set(relative(root, path), text);
   for (const [, name] of text.matchAll(/^\s*#\s*include\s*"([^"]+)"/gm)) {
     closure(join(root, 'csrc', name), seen);
     closure(normalize(join(dirname(path), name)), seen);
@@ -39,7 +39,7 @@ async function compile(compiler, version, file, arch) {
   if (!existsSync(log)) {
     const args = [...FLAGS, `-arch=sm_${arch}`, '-cubin', path, '-o', cubin];
     const { status, text } = await new Promise((resolve, reject) => {
-      const child = spawn(compiler, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(compiler, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
       let text = '';
       child.stdout.on('data', (data) => (text += data));
       child.stderr.on('data', (data) => (text += data));
