@@ -61,7 +61,7 @@ const object = (variant, file) => join(folder, `${variant}-${file}.o`);
 
 /** Builds and runs a program from the text of a fixture: { digest }, or { noticed, how }. */
 async function observe(name, source, variant) {
-  const path = join(folder, `${name}.cu`);
+  const path = join(folder, `${name}-${variant}.cu`);
   writeFileSync(path, source);
   const program = join(folder, `${name}-${variant}`);
   const objects = emulation.map((file) => object(variant, file));

@@ -26,14 +26,16 @@ void set(Config& c, const std::string& name, const std::string& value, const std
   else invalid(text);
 }
 
+void set_from(Config& c, const char* name, const char* value) {
+  if (value) set(c, name, value, std::string(name) + "=" + value);
+}
+
 Config from_environment() {
   Config c;
-  const char* const names[][2] = {{"EYRIE_EMULATION_ORDER", "order"},
-                                  {"EYRIE_EMULATION_EAGER", "eager"},
-                                  {"EYRIE_EMULATION_SEED", "seed"},
-                                  {"EYRIE_EMULATION_WORKERS", "workers"}};
-  for (const auto& [variable, name] : names)
-    if (const char* value = getenv(variable)) set(c, name, value, std::string(variable) + "=" + value);
+  set_from(c, "order", getenv("EYRIE_EMULATION_ORDER"));
+  set_from(c, "eager", getenv("EYRIE_EMULATION_EAGER"));
+  set_from(c, "seed", getenv("EYRIE_EMULATION_SEED"));
+  set_from(c, "workers", getenv("EYRIE_EMULATION_WORKERS"));
   return c;
 }
 

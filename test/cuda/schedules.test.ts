@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { native } from '../../lib/native/load.ts';
 import { OPS } from '../../lib/native/ops.gen.ts';
@@ -25,6 +27,21 @@ async function run(stream: Stream, { call }: Case): Promise<Uint8Array[] | 'no k
   }
 }
 
+/** With EYRIE_TEST_DIGESTS (scripts/kernel-mutations.mjs): the first run writes what ops computed there, later ones must agree. */
+const digestsPath = process.env.EYRIE_TEST_DIGESTS;
+const digests: Record<string, string> =
+  digestsPath && existsSync(digestsPath) ? JSON.parse(readFileSync(digestsPath, 'utf8')) : {};
+
+function compareDigest(name: string, bytes: readonly Uint8Array[]): void {
+  if (!digestsPath) return;
+  const hash = createHash('sha256');
+  for (const b of bytes) hash.update(b);
+  const digest = hash.digest('hex');
+  expect(digest, `${name}: other bits than before`).toBe(digests[name] ?? digest);
+  digests[name] = digest;
+  writeFileSync(digestsPath, JSON.stringify(digests));
+}
+
 describe.runIf(native().machine().cuda.emulated)('schedules of the emulation', () => {
   const streams: { schedule: string; stream: Stream }[] = [];
   beforeAll(() => {
@@ -46,6 +63,7 @@ describe.runIf(native().machine().cuda.emulated)('schedules of the emulation', (
       for (const one of cases) {
         const want = await run(streams[0]!.stream, one);
         if (want === 'no kernel') return context.skip('no CUDA kernel yet');
+        compareDigest(`${op} ${one.what}`, want);
         for (const { schedule, stream } of streams.slice(1)) {
           const got = await run(stream, one);
           const same = got !== 'no kernel' && got.every((bytes, i) => Buffer.compare(bytes, want[i]!) === 0);
