@@ -26,7 +26,8 @@ const { values: options } = parseArgs({
     'gpu-tests': { type: 'string', default: join(root, 'build/gpu-tests') },
   },
 });
-const LIMIT = 40 * 2 ** 20;
+// With the tracked files it stays below what is easily sent.
+const LIMIT = 48 * 2 ** 20;
 const folder = join(root, '.gpu');
 const stage = join(root, 'build/gpu-pack');
 const megabytes = (n) => `${(n / 2 ** 20).toFixed(1)} MB`;
