@@ -18,6 +18,7 @@ constexpr int kMinDepth = 4;  // steps of a warp's ring
 // Rows that belong to no request, or to a bad one, become zeros.
 GPU_INLINE void clear_rows(const Args& a, int from, int to) {
   const int64_t begin = int64_t(max(0, from)) * a.H * a.E, end = int64_t(min(a.T, to)) * a.H * a.E;
+#pragma unroll 1
   for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) write_out(a, i, 0);
 }
 
@@ -56,6 +57,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
     const int total = plan.start[list][kRequests], block = turn(list);
     int item = split ? int(int64_t(total) * block / grid) : block;
     const int end = split ? int(int64_t(total) * (block + 1) / grid) : total;
+#pragma unroll 1
     while (item < end) {
       const int b = request_of(plan, list, item), local = item - plan.start[list][b];
       const Request r = request_at(a, a.first_request + b, plan.tree[b]);
@@ -69,6 +71,7 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
       item += split ? run.end - run.begin : grid;
     }
   }
+#pragma unroll 1
   for (int item = turn(kTail); item < plan.start[kTail][kRequests]; item += grid) {
     const int b = request_of(plan, kTail, item), local = item - plan.start[kTail][b];
     const Request r = request_at(a, a.first_request + b, true);
@@ -83,29 +86,35 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   const int stages = a.tiles * kSteps, most = min(kWarps, stages / kMinDepth);
   const int total = plan.start[kWarp][kRequests], block = turn(kWarp);
   const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
-  if (warp < warps) {
-    const int worker = block * warps + warp, workers = grid * warps;
-    int item = int(int64_t(total) * worker / workers);
-    const int end = int(int64_t(total) * (worker + 1) / workers);
-    while (item < end) {
+  const int worker = block * warps + warp, workers = grid * warps;
+  int item = warp < warps ? int(int64_t(total) * worker / workers) : 0;
+  const int end = warp < warps ? int(int64_t(total) * (worker + 1) / workers) : 0;
+  do {  // the block folds together what its warps have closed: at the end, or when a list is full
+#pragma unroll 1
+    while (item < end && x.closed_count[warp] < kClosed) {
       const int b = request_of(plan, kWarp, item), local = item - plan.start[kWarp][b];
       const Request r = request_at(a, a.first_request + b, false);
       const int chunk = local % r.chunks, stop = min(r.chunks, chunk + end - item);
       warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, {b, local / r.chunks, 0, chunk, stop, true});
       item += stop - chunk;
     }
-  }
-  __syncthreads();
-  __threadfence();
-  int row_of_block = 0;
-  for (int w = 0; w < kWarps; w++)
-    for (int i = 0; i < x.closed_count[w]; i++) {
-      const int b = x.closed[w][i] / heads;
-      const Run run = {b, x.closed[w][i] % heads, 0, 0, 0, true};
-      const Request r = request_at(a, a.first_request + b, false);
-      for (int row = 0; row < r.tokens * a.G; row++, row_of_block++)
-        if (row_of_block % kWarps == warp) fold_row<T, D>(a, plan, run, r, row);
-    }
+    __syncthreads();
+    __threadfence();
+    int turns = 0;
+#pragma unroll 1
+    for (int w = 0; w < kWarps; w++)
+#pragma unroll 1
+      for (int i = 0; i < x.closed_count[w]; i++) {
+        const int b = x.closed[w][i] / heads;
+        const Run run = {b, x.closed[w][i] % heads, 0, 0, 0, true};
+        const Request r = request_at(a, a.first_request + b, false);
+#pragma unroll 1
+        for (int row = 0; row < r.tokens * a.G; row++, turns++)
+          if (turns % kWarps == warp) fold_row<T, D>(a, plan, run, r, row);
+      }
+    __syncthreads();
+    x.closed_count[warp] = 0;
+  } while (__syncthreads_or(item < end));
 }
 
 template <class T, int D>

@@ -60,6 +60,7 @@ GPU_INLINE bool make_plan(const Args& a, Plan& plan, int heads) {
         for (int t = row + lane; t < end; t += 32) {
           const uint4 w = *reinterpret_cast<const uint4*>(a.anc + int64_t(t) * 4);
           any |= (w.x | w.y | w.z | w.w) != 0;
+          check_ancestors(a, row, t - row);
         }
       any = __any_sync(~0u, any);
       if (lane == 0) plan.tree[i] = any;

@@ -22,12 +22,13 @@ GPU_INLINE void copy_tree(T* to, const PageView& from, int64_t offset, const Arg
                           int low, int length) {
   constexpr int per_row = C / 8;
   const int total = t.blocks * kStep * per_row;  // a multiple of 32: the warp stays together
-  for (int i = int(threadIdx.x); i < total; i += kThreads) {
+#pragma unroll 1
+  for (int i = int(opaque(threadIdx.x)); i < total; i += kThreads) {
     const int row = i / per_row, column = i % per_row * 8, token = t.token(row);
     const int where = __shfl_sync(~0u, page, row / kStep);
     const bool valid = where >= 0 && token >= low && token < length;
     const unsigned char* p = from.data + offset + column * int(sizeof(T));
-    if (valid) p += where * from.page + token % a.S * from.slot;
+    if (valid) p += where * from.page + token % int(opaque(unsigned(a.S))) * from.slot;
     copy_async16(to + row * pitch + column, p, valid);
   }
 }
@@ -58,6 +59,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 
   State<S::columns> state;
   if (!run.split) clear(state);
+#pragma unroll 1
   for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {
     TreeChunk t;
     t.start = c * kChunk;
@@ -140,7 +142,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     }
   }
   if (run.split) close_block<T, D>(a, x, run, r);
-  else write_state(a, r, u, part, state, bad);
+  else write_state(a, r, u, j, part, state, bad);
 }
 
 }  // namespace eyrie::cuda::attention

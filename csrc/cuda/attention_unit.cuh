@@ -25,7 +25,7 @@ GPU_INLINE uint32_t pack(float low, float high, f16) {
 
 struct Unit {  // this lane's two rows
   int token[2];  // -1: no row
-  int head[2], position[2], first[2];
+  int position[2], first[2];
   float factor[2], slope[2];
   int low, high;  // positions that some row of the warp's sees: [low, high)
   int first_row;  // packed
@@ -41,12 +41,11 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row) {
     const int row = first_row + int(threadIdx.x & 31) / 4 + 8 * h;
     const bool live = row < r.tokens * a.G;
     u.token[h] = live ? row / a.G : -1;
-    u.head[h] = j * a.G + row % a.G;
     u.position[h] = live ? position_of(a, r, row / a.G) : -1;
     u.first[h] = live ? first_seen(a, u.position[h]) : 0;
     const float scale = live && a.q_scale ? a.scale * a.q_scale[r.row + row / a.G] : a.scale;
     u.factor[h] = a.softcap != 0 ? scale / a.softcap : scale * kLog2e;
-    u.slope[h] = live && a.alibi ? a.alibi[u.head[h]] * kLog2e : 0;
+    u.slope[h] = live && a.alibi ? a.alibi[j * a.G + row % a.G] * kLog2e : 0;
     if (live) {
       low = min(low, u.first[h]);
       high = max(high, u.position[h] + 1);
@@ -61,14 +60,19 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row) {
 template <class T, int D>
 GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_row, T* tile) {
   const int lane = threadIdx.x & 31;
-  for (int i = 0; i < kRows; i++) {
-    const int row = first_row + i;
-    const bool live = row < r.tokens * a.G;
-    const int64_t at = live ? int64_t(r.row + row / a.G) * a.q_row + int64_t(j * a.G + row % a.G) * a.q_head : 0;
+  with_type(a, [&](auto type) {
+    using In = decltype(type);
+#pragma unroll 4
+    for (int i = 0; i < kRows; i++) {
+      const int row = first_row + i;
+      const bool live = row < r.tokens * a.G;
+      const In* q = static_cast<const In*>(a.q);
+      if (live) q += int64_t(r.row + row / a.G) * a.q_row + int64_t(j * a.G + row % a.G) * a.q_head;
 #pragma unroll
-    for (int k = 0; k < D / 32; k++)
-      tile[i * (D + kPad) + k * 32 + lane] = from_float<T>(live ? query_at(a, at + k * 32 + lane) : 0.0f);
-  }
+      for (int k = 0; k < D / 32; k++)
+        tile[i * (D + kPad) + k * 32 + lane] = from_float<T>(live ? to_float(q[k * 32 + lane]) : 0.0f);
+    }
+  });
   __syncwarp();
 }
 
@@ -271,18 +275,23 @@ GPU_INLINE void store_sums(const Unit& u, float* rows, const float (&m)[2], cons
 }
 
 template <int C>
-GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int part, const State<C>& s, bool bad) {
+GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int j, int part, const State<C>& s, bool bad) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     if (u.token[h] < 0) continue;
     const bool none = bad || s.m[h] != s.m[h];
-    const float f = finish(a, u.head[h], u.position[h], s.m[h], s.l[h]);
-    const int64_t at = (int64_t(r.row + u.token[h]) * a.H + u.head[h]) * a.E + part * C + (lane & 3) * 2;
+    const int head = j * a.G + (u.first_row + lane / 4 + 8 * h) % a.G;
+    const float f = finish(a, head, u.position[h], s.m[h], s.l[h]);
+    const int64_t at = (int64_t(r.row + u.token[h]) * a.H + head) * a.E + part * C + (lane & 3) * 2;
+    with_type(a, [&](auto type) {
+      using Out = decltype(type);
+      Out* out = static_cast<Out*>(a.out) + at;
 #pragma unroll
-    for (int n = 0; n < C / 8; n++)
+      for (int n = 0; n < C / 8; n++)
 #pragma unroll
-      for (int e = 0; e < 2; e++) write_out(a, at + n * 8 + e, none ? 0 : __fmul_rn(s.o[n][2 * h + e], f));
+        for (int e = 0; e < 2; e++) out[n * 8 + e] = from_float<Out>(none ? 0.0f : __fmul_rn(s.o[n][2 * h + e], f));
+    });
   }
 }
 
