@@ -111,7 +111,7 @@ GPU_INLINE bool is_split(const Args& a, const Plan& plan, int b) {
 }
 
 // The request (counted from first_request) of an item of a list.
-GPU_INLINE int request_of(const Plan& plan, List list, int item) {
+GPU_INLINE int request_of(const Plan& plan, int list, int item) {
   int low = 0, high = kRequests;  // start[low] <= item < start[high]
   while (high - low > 1) {
     const int middle = (low + high) / 2;

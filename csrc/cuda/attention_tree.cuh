@@ -40,8 +40,10 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   const int j = run.jh / S::parts, part = run.jh % S::parts;
   const Request r = request_at(a, b, true);
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
-  const Unit u = unit_at(a, r, j, first_row);
+  const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
   const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
+  // Packed rows of a token among this lane's two.
+  const auto owns = [&](int token, int h) { return u.row(h) >= token * a.G && u.row(h) < (token + 1) * a.G; };
   const int first_token = first_row / a.G, end_token = min(r.tokens, (first_row + kRows - 1) / a.G + 1);
   const int low = first_seen(a, r.prefix);
   const bool apart = a.tiles >= 4;  // values have room of their own
@@ -102,8 +104,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 #pragma unroll 1
       for (int token = first_token; token < end_token; token++) {
         const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + key_row());
-        score_step_of<T, D>(s0, s1, q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
-                            u.token[1] == token);
+        score_step_of<T, D>(s0, s1, q, row < 0 ? x.zeros : keys + row * S::k_pitch, owns(token, 0), owns(token, 1));
       }
     }
     if (seen) softmax_chunk(a, u, t.start, s, m, l);
@@ -133,8 +134,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 #pragma unroll 1
         for (int token = first_token; token < end_token; token++) {
           const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
-          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, u.token[0] == token,
-                                    u.token[1] == token);
+          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, owns(token, 0), owns(token, 1));
         }
       }
       if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);
