@@ -18,7 +18,21 @@ constexpr int kMinDepth = 4;  // steps of a warp's ring
 // Rows that belong to no request, or to a bad one, become zeros.
 GPU_INLINE void clear_rows(const Args& a, int from, int to) {
   const int64_t begin = int64_t(max(0, from)) * a.H * a.E, end = int64_t(min(a.T, to)) * a.H * a.E;
+#pragma unroll 1
   for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) write_out(a, i, 0);
+}
+
+// What a block does for an item of a list; of split rows as many chunks as follow each other before `end`.
+GPU_INLINE Run next_run(const Args& a, const Plan& plan, int heads, int list, int item, int end) {
+  const int b = request_of(plan, list, item), local = item - plan.start[list][b];
+  const Request r = request_at(a, a.first_request + b, plan.tree[b]);
+  // Of whole rows the last see most: they go first.
+  if (list == kBlockWhole) return {b, local % heads, r.groups - 1 - local / heads, 0, r.chunks, false};
+  const bool split = is_split(a, plan, b);
+  if (list == kTail && !split) return {b, local / r.groups, local % r.groups, 0, r.chunks, false};
+  const int count = list == kTail ? r.chunks - r.regular : r.regular, rows = local / count, chunk = local % count;
+  const int base = list == kTail ? r.regular : 0, stop = list == kTail ? chunk + 1 : min(count, chunk + end - item);
+  return {b, rows / r.groups, rows % r.groups, base + chunk, base + stop, true};
 }
 
 template <class T, int D>
@@ -43,39 +57,34 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   }
 
   // Each list begins at the block behind the one where the list before it ended.
-  int shift = 0;
-  const auto turn = [&](List list) {
-    const int block = (int(blockIdx.x) + grid - shift) % grid;
-    shift = (shift + plan.start[list][kRequests]) % grid;
-    return block;
+  const auto turn = [&](int list) {
+    int before = 0;
+    for (int i = 0; i < list; i++) before += plan.start[i][kRequests];
+    return int((blockIdx.x + unsigned(grid) - unsigned(before) % unsigned(grid)) % unsigned(grid));
   };
 
+  // Whole rows and tails are dealt out in turn, the chunks of split rows as one piece for each block.
 #pragma unroll 1
-  for (int split = 0; split < 2; split++) {  // whole rows are dealt out in turn, chunks as one piece for each block
-    const List list = split ? kBlockSplit : kBlockWhole;
-    const int total = plan.start[list][kRequests], block = turn(list);
-    int item = split ? int(int64_t(total) * block / grid) : block;
-    const int end = split ? int(int64_t(total) * (block + 1) / grid) : total;
-    while (item < end) {
-      const int b = request_of(plan, list, item), local = item - plan.start[list][b];
-      const Request r = request_at(a, a.first_request + b, plan.tree[b]);
-      // Of whole rows the last see most: they go first.
-      Run run = {b, local % heads, r.groups - 1 - local / heads, 0, r.chunks, false};
-      if (split) {
-        const int rows = local / r.regular, chunk = local % r.regular;
-        run = {b, rows / r.groups, rows % r.groups, chunk, min(r.regular, chunk + end - item), true};
-      }
-      block_run<T, D>(a, x, ring, run);
-      item += split ? run.end - run.begin : grid;
+  for (int list = kBlockWhole; list <= kTail; list++) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      const int total = plan.start[list][kRequests], block = turn(list);
+      x.item = list == kBlockSplit ? int(int64_t(total) * block / grid) : block;
+      x.end = list == kBlockSplit ? int(int64_t(total) * (block + 1) / grid) : total;
     }
-  }
-  for (int item = turn(kTail); item < plan.start[kTail][kRequests]; item += grid) {
-    const int b = request_of(plan, kTail, item), local = item - plan.start[kTail][b];
-    const Request r = request_at(a, a.first_request + b, true);
-    const bool split = is_split(a, plan, b);
-    const int tails = split ? r.chunks - r.regular : 1, rows = local / tails, chunk = r.regular + local % tails;
-    tree_run<T, D>(a, x, ring,
-                   {b, rows / r.groups, rows % r.groups, split ? chunk : 0, split ? chunk + 1 : r.chunks, split});
+    __syncthreads();
+#pragma unroll 1
+    while (x.item < x.end) {
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        x.run = next_run(a, plan, heads, list, x.item, x.end);
+        x.item += list == kBlockSplit ? x.run.end - x.run.begin : grid;
+      }
+      __syncthreads();
+      if (list == kTail) tree_run<T, D>(a, x, ring, x.run);
+      else block_run<T, D>(a, x, ring, x.run);
+      __syncthreads();
+    }
   }
 
   // The ring becomes one for each warp, as deep as the number of warps with work allows.
@@ -83,29 +92,35 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   const int stages = a.tiles * kSteps, most = min(kWarps, stages / kMinDepth);
   const int total = plan.start[kWarp][kRequests], block = turn(kWarp);
   const int warps = min(most, (total + grid - 1) / grid), depth = warps > 0 ? min(16, stages / warps) : 0;
-  if (warp < warps) {
-    const int worker = block * warps + warp, workers = grid * warps;
-    int item = int(int64_t(total) * worker / workers);
-    const int end = int(int64_t(total) * (worker + 1) / workers);
-    while (item < end) {
+  const int worker = block * warps + warp, workers = grid * warps;
+  int item = warp < warps ? int(int64_t(total) * worker / workers) : 0;
+  const int end = warp < warps ? int(int64_t(total) * (worker + 1) / workers) : 0;
+  do {  // the block folds together what its warps have closed: at the end, or when a list is full
+#pragma unroll 1
+    while (item < end && x.closed_count[warp] < kClosed) {
       const int b = request_of(plan, kWarp, item), local = item - plan.start[kWarp][b];
       const Request r = request_at(a, a.first_request + b, false);
       const int chunk = local % r.chunks, stop = min(r.chunks, chunk + end - item);
       warp_run<T, D>(a, x, ring + warp * depth * M::stage, depth, {b, local / r.chunks, 0, chunk, stop, true});
       item += stop - chunk;
     }
-  }
-  __syncthreads();
-  __threadfence();
-  int row_of_block = 0;
-  for (int w = 0; w < kWarps; w++)
-    for (int i = 0; i < x.closed_count[w]; i++) {
-      const int b = x.closed[w][i] / heads;
-      const Run run = {b, x.closed[w][i] % heads, 0, 0, 0, true};
-      const Request r = request_at(a, a.first_request + b, false);
-      for (int row = 0; row < r.tokens * a.G; row++, row_of_block++)
-        if (row_of_block % kWarps == warp) fold_row<T, D>(a, plan, run, r, row);
-    }
+    __syncthreads();
+    __threadfence();
+    int turns = 0;
+#pragma unroll 1
+    for (int w = 0; w < kWarps; w++)
+#pragma unroll 1
+      for (int i = 0; i < x.closed_count[w]; i++) {
+        const int b = x.closed[w][i] / heads;
+        const Run run = {b, x.closed[w][i] % heads, 0, 0, 0, true};
+        const Request r = request_at(a, a.first_request + b, false);
+#pragma unroll 1
+        for (int row = 0; row < r.tokens * a.G; row++, turns++)
+          if (turns % kWarps == warp) fold_row<T, D>(a, plan, run, r, row);
+      }
+    __syncthreads();
+    x.closed_count[warp] = 0;
+  } while (__syncthreads_or(item < end));
 }
 
 template <class T, int D>

@@ -87,19 +87,27 @@ struct Ancestors {
   uint32_t word[4];
 };
 
+GPU_INLINE uint32_t rows_up_to(int token, int word) {  // bits of rows 0..token in a word
+  const int bits = min(32, max(0, token + 1 - 32 * word));
+  return bits == 32 ? ~0u : (1u << bits) - 1;
+}
 GPU_INLINE Ancestors ancestors_of(const Args& a, const Request& r, int token) {
   const uint4 w = *reinterpret_cast<const uint4*>(a.anc + int64_t(r.row + token) * 4);
   Ancestors x = {{w.x, w.y, w.z, w.w}};
   const bool chain = !(w.x | w.y | w.z | w.w);
 #pragma unroll
   for (int i = 0; i < 4; i++) {  // nothing behind the row itself
-    const int bits = min(32, max(0, token + 1 - 32 * i));
-    const uint32_t mask = bits == 32 ? ~0u : (1u << bits) - 1;
-    const uint32_t behind = chain ? 0 : x.word[i] & ~mask;
-    if (behind) in_range(a.fault, 6, r.row + token, 32 * i + __ffs(int(behind)) - 1, 0, token + 1);
+    const uint32_t mask = rows_up_to(token, i);
     x.word[i] = chain ? mask : x.word[i] & mask;
   }
   return x;
+}
+// Reports a bit behind the row itself.
+GPU_INLINE void check_ancestors(const Args& a, int row, int token) {
+  for (int i = 0; i < 4; i++) {
+    const uint32_t behind = a.anc[int64_t(row + token) * 4 + i] & ~rows_up_to(token, i);
+    if (behind) in_range(a.fault, 6, row + token, 32 * i + __ffs(int(behind)) - 1, 0, token + 1);
+  }
 }
 GPU_INLINE int depth_of(const Ancestors& x) {
   return __popc(x.word[0]) + __popc(x.word[1]) + __popc(x.word[2]) + __popc(x.word[3]);
@@ -140,6 +148,13 @@ GPU_INLINE float query_at(const Args& a, int64_t i) {
   if (a.q_type == DType::f32) return static_cast<const float*>(a.q)[i];
   if (a.q_type == DType::bf16) return to_float(static_cast<const bf16*>(a.q)[i]);
   return to_float(static_cast<const f16*>(a.q)[i]);
+}
+// Calls go with a value of the type that q and out have.
+template <class Go>
+GPU_INLINE void with_type(const Args& a, Go go) {
+  if (a.q_type == DType::f32) go(float());
+  else if (a.q_type == DType::bf16) go(bf16());
+  else go(f16());
 }
 GPU_INLINE void write_out(const Args& a, int64_t i, float x) {
   if (a.q_type == DType::f32) static_cast<float*>(a.out)[i] = x;

@@ -51,7 +51,10 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
   if (a.anc) {
     const uint4 w = *reinterpret_cast<const uint4*>(a.anc + int64_t(t) * 4);
     r.tree = (w.x | w.y | w.z | w.w) && r.tokens <= kTreeTokens;
-    if (r.tree) tree = ancestors_of(a, r, token);
+    if (r.tree) {
+      if (me == 0) check_ancestors(a, r.row, token);
+      tree = ancestors_of(a, r, token);
+    }
   }
   const int position = r.tree ? r.prefix + max(1, depth_of(tree)) - 1 : r.prefix + token;
   const int first = first_seen(a, position);

@@ -60,6 +60,7 @@ GPU_INLINE bool make_plan(const Args& a, Plan& plan, int heads) {
         for (int t = row + lane; t < end; t += 32) {
           const uint4 w = *reinterpret_cast<const uint4*>(a.anc + int64_t(t) * 4);
           any |= (w.x | w.y | w.z | w.w) != 0;
+          check_ancestors(a, row, t - row);
         }
       any = __any_sync(~0u, any);
       if (lane == 0) plan.tree[i] = any;
@@ -110,7 +111,7 @@ GPU_INLINE bool is_split(const Args& a, const Plan& plan, int b) {
 }
 
 // The request (counted from first_request) of an item of a list.
-GPU_INLINE int request_of(const Plan& plan, List list, int item) {
+GPU_INLINE int request_of(const Plan& plan, int list, int item) {
   int low = 0, high = kRequests;  // start[low] <= item < start[high]
   while (high - low > 1) {
     const int middle = (low + high) / 2;

@@ -14,14 +14,19 @@ struct Run {
   bool split;  // leaves partial results (a warp's always does)
 };
 
+constexpr int kClosed = 8;
+
 template <class T, int D>
 struct Memory {  // shared
   using S = Shape<D>;
   static constexpr int tile = kChunk * S::k_pitch, stage = kStep * S::k_pitch;  // elements
   struct Fixed {
     Plan plan;
-    int closed[kWarps][4], closed_count[kWarps];  // runs of warps whose rows wait to be folded: b * heads + jh
+    int closed[kWarps][kClosed], closed_count[kWarps];  // by warps, rows that wait to be folded: b * heads + jh
     int last;
+    Run run;  // of the block, with what remains of its list: read when needed
+    int item, end;
+    alignas(16) RowInfo rows[kWarps][kRows];
     alignas(16) T zeros[S::k_pitch];
     alignas(16) T q[kWarps][kRows * S::k_pitch];
   };
@@ -53,44 +58,68 @@ struct Steps {
     return (threadIdx.x & 31) < kSteps && at + kStep > low && at < high;
   }
   GPU_INLINE void fetch(const Args& a, int b, int start, int low, int high) {
-    if (seen(start, low, high)) raw = a.block_table[int64_t(b) * a.M + (start + int(threadIdx.x & 31) * kStep) / a.S];
+    if (seen(start, low, high))
+      raw = a.block_table[int64_t(b) * a.M + (unsigned(start) + (threadIdx.x & 31) * kStep) / opaque(unsigned(a.S))];
   }
   GPU_INLINE void use(const Args& a, int b, int start, int low, int high) {
     page = -1;
     bool wrong = false;
     if (seen(start, low, high)) {
-      const int at = start + int(threadIdx.x & 31) * kStep;
-      in_page = at % a.S;
-      wrong = !in_range(a.fault, 3, int64_t(b) * a.M + at / a.S, raw, 0, a.N, a.M);
+      const unsigned at = unsigned(start) + (threadIdx.x & 31) * kStep, size = opaque(unsigned(a.S));
+      in_page = int(at % size);
+      wrong = !in_range(a.fault, 3, int64_t(b) * a.M + at / size, raw, 0, a.N, a.M);
       if (!wrong) page = raw;
     }
     bad |= __any_sync(~0u, wrong) != 0;
   }
 };
 
-// Copies `rows` token rows of C elements, steps first.. of the chunk, by `threads` threads; what nobody sees becomes zeros.
+// Copies `rows` token rows of C elements, steps first_step.. of the chunk, by `threads` threads; what nobody sees becomes zeros.
 template <class T, int C, int pitch, int threads, int rows>
-GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Steps& steps, int first_step, int thread,
-                          int start, int low, int high) {
-  constexpr int per_row = C / 8;
+GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Steps& steps, int first_step, int start,
+                          int low, int high) {
+  constexpr unsigned per_row = C / 8;
   static_assert(rows * per_row % threads == 0);
+  const unsigned thread = opaque(threads == 32 ? threadIdx.x & 31 : threadIdx.x);
 #pragma unroll
-  for (int k = 0; k < rows * per_row / threads; k++) {
-    const int i = thread + k * threads, row = i / per_row, column = i % per_row * 8;
-    const int step = first_step + row / kStep;
+  for (int k = 0; k < int(rows * per_row) / threads; k++) {
+    // Where rows divide the threads, only the row changes from turn to turn, by a constant.
+    constexpr bool even = threads % per_row == 0;
+    const unsigned i = thread + k * threads;
+    const unsigned row = even ? thread / per_row + k * (threads / per_row) : i / per_row;
+    const unsigned column = (even ? thread : i) % per_row * 8;
+    const int step = first_step + int(row / kStep);
     const int page = __shfl_sync(~0u, steps.page, step), in_page = __shfl_sync(~0u, steps.in_page, step);
-    const int at = start + first_step * kStep + row;
+    const int at = start + first_step * kStep + int(row);
     const bool valid = page >= 0 && at >= low && at < high;
-    const unsigned char* p = from.data + offset + column * int(sizeof(T));
-    if (valid) p += page * from.page + (in_page + row % kStep) * from.slot;
+    const unsigned char* p = from.data + (offset + column * sizeof(T));
+    if (valid) p += page * from.page + int64_t(in_page + int(row % kStep)) * from.slot;
     copy_async16(to + row * pitch + column, p, valid);
+  }
+}
+
+// Keys, or the run's part of the values.
+template <class T, int D, int threads, int rows>
+GPU_INLINE void copy_rows_of(bool values, T* to, const Args& a, const Run& run, const Steps& steps, int first_step,
+                             int start, int low, int high) {
+  using S = Shape<D>;
+  const int j = run.jh / S::parts;
+  if constexpr (S::parts == 1) {
+    const PageView from = values ? a.v : a.k;
+    copy_rows<T, D, S::k_pitch, threads, rows>(to, from, j * from.head, steps, first_step, start, low, high);
+  } else if (values) {
+    const int64_t offset = j * a.v.head + run.jh % S::parts * S::columns * int(sizeof(T));
+    copy_rows<T, S::columns, S::v_pitch, threads, rows>(to, a.v, offset, steps, first_step, start, low, high);
+  } else {
+    copy_rows<T, D, S::k_pitch, threads, rows>(to, a.k, j * a.k.head, steps, first_step, start, low, high);
   }
 }
 
 template <class T, int D>
 GPU_INLINE float* partial_rows(const Args& a, const Plan& plan, const Run& run, int packed, int chunk) {
   const int heads = a.J * Shape<D>::parts;
-  return a.partials + (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
+  return a.partials +
+         (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
 }
 
 // Folds the chunks of one packed row by a warp and writes its result.
@@ -103,10 +132,12 @@ GPU_INLINE void fold_row(const Args& a, const Plan& plan, const Run& run, const 
   const bool active = lane * 4 < S::columns;
   constexpr int kBatch = 8;
   float m0 = -kInfinity, l0 = 0, o[4] = {};
+#pragma unroll 1
   for (int c0 = 0; c0 < r.chunks; c0 += 32) {
     float2 ml = make_float2(-kInfinity, 0);
     if (c0 + lane < r.chunks) ml = *reinterpret_cast<const float2*>(first + (c0 + lane) * step + S::columns);
     const int count = min(32, r.chunks - c0);
+#pragma unroll 1
     for (int c1 = 0; c1 < count; c1 += kBatch) {
       float4 x[kBatch];
 #pragma unroll
@@ -151,6 +182,7 @@ GPU_INLINE void close_block(const Args& a, typename Memory<T, D>::Fixed& x, cons
   if (!x.last) return;
   __threadfence();
   const int end = min(r.tokens * a.G, (run.group + 1) * kGroupRows);
+#pragma unroll 1
   for (int row = run.group * kGroupRows + int(threadIdx.x >> 5); row < end; row += kWarps)
     fold_row<T, D>(a, x.plan, run, r, row);
 }
@@ -161,10 +193,9 @@ template <class T, int D>
 GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring, int depth, const Run& run) {
   using S = Shape<D>;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, b = a.first_request + run.b;
-  const int j = run.jh / S::parts, part = run.jh % S::parts;
+  const int j = run.jh / S::parts;
   const Request r = request_at(a, b, false);
-  const Unit u = unit_at(a, r, j, 0);
-  const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
+  const Unit u = unit_at(a, r, j, 0, x.rows[warp]);
   const int begin = r.chunk0 + run.begin, end = r.chunk0 + run.end;
 
   // What to copy next: steps [from, to) of chunk, keys and then values.
@@ -182,11 +213,7 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   const auto issue = [&] {
     if (chunk < end) {
       T* slot = ring + slot_in * Memory<T, D>::stage;
-      if (values)
-        copy_rows<T, S::columns, S::v_pitch, 32, kStep>(slot, a.v, v_offset, steps, step, lane, chunk * kChunk, u.low,
-                                                        u.high);
-      else
-        copy_rows<T, D, S::k_pitch, 32, kStep>(slot, a.k, k_offset, steps, step, lane, chunk * kChunk, u.low, u.high);
+      copy_rows_of<T, D, 32, kStep>(values, slot, a, run, steps, step, chunk * kChunk, u.low, u.high);
       slot_in = slot_in + 1 == depth ? 0 : slot_in + 1;
       if (++step >= to) {
         step = from;
@@ -203,6 +230,7 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 
   steps.fetch(a, b, begin * kChunk, u.low, u.high);
   enter();
+#pragma unroll 1
   for (int i = 0; i < depth - 1; i++) issue();
   T* q = x.q[warp];
   load_queries<T, D>(a, r, j, 0, q);
@@ -216,6 +244,7 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     slot_out = slot_out + 1 == depth ? 0 : slot_out + 1;
     return slot;
   };
+#pragma unroll 1
   for (int c = begin; c < end; c++) {
     const int start = c * kChunk;
     float s[2 * kSteps][4] = {}, m[2], l[2];
@@ -245,15 +274,9 @@ GPU_INLINE void warp_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   bool last = false;
   if (lane == 0) last = arrive(a, x.plan, run, r, run.end - run.begin);
   if (!__shfl_sync(~0u, int(last), 0)) return;
-  // The whole block folds at its end, sooner; a warp with too much of it goes on alone.
-  if (x.closed_count[warp] < 4) {
-    __syncwarp();
-    if (lane == 0) x.closed[warp][x.closed_count[warp]++] = run.b * a.J * S::parts + run.jh;
-    __syncwarp();
-    return;
-  }
-  __threadfence();
-  for (int row = 0; row < r.tokens * a.G; row++) fold_row<T, D>(a, x.plan, run, r, row);
+  __syncwarp();
+  if (lane == 0) x.closed[warp][x.closed_count[warp]++] = run.b * a.J * S::parts + run.jh;
+  __syncwarp();
 }
 
 // ---- a block: eight units share the chunks that it copies ----
@@ -265,8 +288,7 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
   const int j = run.jh / S::parts, part = run.jh % S::parts, tiles = a.tiles;
   const Request r = request_at(a, b, x.plan.tree[run.b]);
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
-  const Unit u = unit_at(a, r, j, first_row);
-  const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
+  const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
   // Positions that the block's rows see.
   const int last_token = min(packed - 1, run.group * kGroupRows + kGroupRows - 1) / a.G;
   const int low = first_seen(a, r.prefix + (r.tree ? 0 : run.group * kGroupRows / a.G));
@@ -282,84 +304,85 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
       T* slot = ring + slot_in * Memory<T, D>::tile;
       slot_in = slot_in + 1 == tiles ? 0 : slot_in + 1;
       const int start = chunk * kChunk;
-      if (values) {
-        copy_rows<T, S::columns, S::v_pitch, kThreads, kChunk>(slot, a.v, v_offset, steps, 0, thread, start, low, high);
-        chunk++;
-      } else {
+      if (!values) {
         steps.use(a, b, start, low, high);
         if (chunk + 1 < end) steps.fetch(a, b, start + kChunk, low, high);
-        copy_rows<T, D, S::k_pitch, kThreads, kChunk>(slot, a.k, k_offset, steps, 0, thread, start, low, high);
       }
+      copy_rows_of<T, D, kThreads, kChunk>(values, slot, a, run, steps, 0, start, low, high);
+      chunk += values;
       values = !values;
     }
     copy_async_commit();
   };
   __syncthreads();  // the ring is free
   if (begin < end) steps.fetch(a, b, begin * kChunk, low, high);
-  for (int i = 0; i < tiles - 1; i++) issue();
   T* q = x.q[warp];
   load_queries<T, D>(a, r, j, first_row, q);
 
   State<S::columns> state;
   if (!run.split) clear(state);
-  int slot_out = 0;
-  const auto next = [&] {
-    wait_pending(tiles - 2);
-    __syncthreads();
-    issue();
-    const T* slot = ring + slot_out * Memory<T, D>::tile;
-    slot_out = slot_out + 1 == tiles ? 0 : slot_out + 1;
-    return slot;
-  };
-  for (int c = begin; c < end; c++) {
-    const int start = c * kChunk;
-    int seen = 0;
-#pragma unroll
-    for (int i = 0; i < kSteps; i++) seen |= int(start + i * kStep + kStep > u.low && start + i * kStep < u.high) << i;
-    float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
-    const T* keys = next();
-    if (seen) {
-      const int lane = threadIdx.x & 31;
-      const T* a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
-      const T* b_at = keys + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
-#pragma unroll
-      for (int k = 0; k < D / 16; k++) {
-        uint32_t fa[4];
-        load_matrix4<false>(fa, a_at + k * 16);
-#pragma unroll
-        for (int i = 0; i < kSteps; i++) {
-          if (!(seen >> i & 1)) continue;
-          uint32_t fb[4];
-          load_matrix4<false>(fb, b_at + i * Memory<T, D>::stage + k * 16);
-          const uint32_t b0[2] = {fb[0], fb[1]}, b1[2] = {fb[2], fb[3]};
-          mma(s[2 * i], fa, b0, T());
-          mma(s[2 * i + 1], fa, b1, T());
-        }
-      }
-      softmax_chunk(a, u, start, s, m, l);
+  uint32_t p[kSteps][4];
+  Fold f[2];
+  int slot_out = 0, seen = 0;
+  // Turns before 0 only fill the ring; then keys and values alternate.
+#pragma unroll 1
+  for (int turn = 1 - tiles; turn < 2 * (end - begin); turn++) {
+    if (turn >= 0) {
+      wait_pending(tiles - 2);
+      __syncthreads();  // this tile has arrived, the one before it is free
     }
-    uint32_t p[kSteps][4];
-    pack_chunk<T>(p, s);
-    const T* tile = next() + value_row() * S::v_pitch;
+    issue();
+    if (turn < 0) continue;
+    const T* tile = ring + slot_out * Memory<T, D>::tile;
+    slot_out = slot_out + 1 == tiles ? 0 : slot_out + 1;
+    const int c = begin + turn / 2, start = c * kChunk;
     float* rows = run.split ? partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0) : nullptr;
-    Fold f[2];
-    if (run.split) store_sums<S::columns>(u, rows, m, l, steps.bad);
-    else fold_sums(state, f, m, l);
+    if (!(turn & 1)) {
+      seen = 0;  // steps; all scores are computed, as the block waits for its slowest warp anyway
+#pragma unroll
+      for (int i = 0; i < kSteps; i++)
+        seen |= int(start + i * kStep + kStep > u.low && start + i * kStep < u.high) << i;
+      float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
+      if (seen) {
+        const int lane = threadIdx.x & 31;
+        const T *a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
+        const T *b_at = tile + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
+#pragma unroll
+        for (int k = 0; k < D / 16; k++) {
+          uint32_t fa[4];
+          load_matrix4<false>(fa, a_at + k * 16);
+#pragma unroll
+          for (int i = 0; i < kSteps; i++) {
+            uint32_t fb[4];
+            load_matrix4<false>(fb, b_at + i * Memory<T, D>::stage + k * 16);
+            const uint32_t b0[2] = {fb[0], fb[1]}, b1[2] = {fb[2], fb[3]};
+            mma(s[2 * i], fa, b0, T());
+            mma(s[2 * i + 1], fa, b1, T());
+          }
+        }
+        softmax_chunk(a, u, start, s, m, l);
+      }
+      pack_chunk<T>(p, s);
+      if (run.split) store_sums<S::columns>(u, rows, m, l, steps.bad);
+      else fold_sums(state, f, m, l);
+      continue;
+    }
 #pragma unroll
     for (int at = 0; at < S::columns; at += S::pass) {
       float o[S::pass / 8][4] = {};
 #pragma unroll
       for (int i = 0; i < kSteps; i++)
-        if (seen >> i & 1) value_step<T, S::pass>(o, p[i], tile + i * kStep * S::v_pitch + at);
+        if (seen >> i & 1) value_step<T, S::pass>(o, p[i], tile + (i * kStep + value_row()) * S::v_pitch + at);
       if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);
       else fold_values<S::columns, S::pass>(state, f, at, o);
     }
   }
   copy_async_wait<0>();
   if (!run.split) {
-    write_state(a, r, u, part, state, steps.bad);
+    write_state(a, r, u, j, part, state, steps.bad);
     return;
   }
+#pragma unroll 1
   for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {  // chunks that none of the block's rows sees
     if (c >= begin && c < end) continue;
     const int row = run.group * kGroupRows + thread;

@@ -22,12 +22,13 @@ GPU_INLINE void copy_tree(T* to, const PageView& from, int64_t offset, const Arg
                           int low, int length) {
   constexpr int per_row = C / 8;
   const int total = t.blocks * kStep * per_row;  // a multiple of 32: the warp stays together
-  for (int i = int(threadIdx.x); i < total; i += kThreads) {
+#pragma unroll 1
+  for (int i = int(opaque(threadIdx.x)); i < total; i += kThreads) {
     const int row = i / per_row, column = i % per_row * 8, token = t.token(row);
     const int where = __shfl_sync(~0u, page, row / kStep);
     const bool valid = where >= 0 && token >= low && token < length;
     const unsigned char* p = from.data + offset + column * int(sizeof(T));
-    if (valid) p += where * from.page + token % a.S * from.slot;
+    if (valid) p += where * from.page + token % int(opaque(unsigned(a.S))) * from.slot;
     copy_async16(to + row * pitch + column, p, valid);
   }
 }
@@ -39,8 +40,10 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   const int j = run.jh / S::parts, part = run.jh % S::parts;
   const Request r = request_at(a, b, true);
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
-  const Unit u = unit_at(a, r, j, first_row);
+  const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
   const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
+  // Packed rows of a token among this lane's two.
+  const auto owns = [&](int token, int h) { return u.row(h) >= token * a.G && u.row(h) < (token + 1) * a.G; };
   const int first_token = first_row / a.G, end_token = min(r.tokens, (first_row + kRows - 1) / a.G + 1);
   const int low = first_seen(a, r.prefix);
   const bool apart = a.tiles >= 4;  // values have room of their own
@@ -58,6 +61,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 
   State<S::columns> state;
   if (!run.split) clear(state);
+#pragma unroll 1
   for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {
     TreeChunk t;
     t.start = c * kChunk;
@@ -100,8 +104,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 #pragma unroll 1
       for (int token = first_token; token < end_token; token++) {
         const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + key_row());
-        score_step_of<T, D>(s0, s1, q, row < 0 ? x.zeros : keys + row * S::k_pitch, u.token[0] == token,
-                            u.token[1] == token);
+        score_step_of<T, D>(s0, s1, q, row < 0 ? x.zeros : keys + row * S::k_pitch, owns(token, 0), owns(token, 1));
       }
     }
     if (seen) softmax_chunk(a, u, t.start, s, m, l);
@@ -131,8 +134,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 #pragma unroll 1
         for (int token = first_token; token < end_token; token++) {
           const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
-          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, u.token[0] == token,
-                                    u.token[1] == token);
+          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, owns(token, 0), owns(token, 1));
         }
       }
       if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);
@@ -140,7 +142,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     }
   }
   if (run.split) close_block<T, D>(a, x, run, r);
-  else write_state(a, r, u, part, state, bad);
+  else write_state(a, r, u, j, part, state, bad);
 }
 
 }  // namespace eyrie::cuda::attention

@@ -23,35 +23,41 @@ GPU_INLINE uint32_t pack(float low, float high, f16) {
   return uint32_t(to_f16(low).bits) | uint32_t(to_f16(high).bits) << 16;
 }
 
-struct Unit {  // this lane's two rows
-  int token[2];  // -1: no row
-  int head[2], position[2], first[2];
-  float factor[2], slope[2];
-  int low, high;  // positions that some row of the warp's sees: [low, high)
-  int first_row;  // packed
+struct RowInfo {  // in shared memory, to be read when needed: registers are short
+  int position, first;  // sees [first, position]
+  float factor, slope;  // of scores, of ALiBi
 };
 
-// Packed rows [first_row, first_row + 16) of kv head j.
-GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row) {
-  Unit u;
-  u.first_row = first_row;
+struct Unit {
+  const RowInfo* rows;  // this lane's first; the other is 8 behind it
+  int first_row, packed;  // the unit's first row, and rows of the request in all
+  int low, high;  // positions that some row of the warp's sees: [low, high)
+
+  GPU_INLINE int row(int h) const { return first_row + int(threadIdx.x & 31) / 4 + 8 * h; }
+};
+
+// Packed rows [first_row, first_row + 16) of kv head j; `info` is the warp's.
+GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row, RowInfo* info) {
+  const int lane = threadIdx.x & 31;
+  Unit u = {info + lane / 4, first_row, r.tokens * a.G, 0, 0};
   int low = 0x7fffffff, high = 0;
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const int row = first_row + int(threadIdx.x & 31) / 4 + 8 * h;
-    const bool live = row < r.tokens * a.G;
-    u.token[h] = live ? row / a.G : -1;
-    u.head[h] = j * a.G + row % a.G;
-    u.position[h] = live ? position_of(a, r, row / a.G) : -1;
-    u.first[h] = live ? first_seen(a, u.position[h]) : 0;
-    const float scale = live && a.q_scale ? a.scale * a.q_scale[r.row + row / a.G] : a.scale;
-    u.factor[h] = a.softcap != 0 ? scale / a.softcap : scale * kLog2e;
-    u.slope[h] = live && a.alibi ? a.alibi[u.head[h]] * kLog2e : 0;
-    if (live) {
-      low = min(low, u.first[h]);
-      high = max(high, u.position[h] + 1);
+  __syncwarp();
+  if (lane < kRows) {
+    RowInfo x = {-1, 0, 0, 0};  // no row: sees nothing
+    const int row = first_row + lane;
+    if (row < u.packed) {
+      const int token = row / a.G;
+      const float scale = a.q_scale ? a.scale * a.q_scale[r.row + token] : a.scale;
+      x.position = position_of(a, r, token);
+      x.first = first_seen(a, x.position);
+      x.factor = a.softcap != 0 ? scale / a.softcap : scale * kLog2e;
+      x.slope = a.alibi ? a.alibi[j * a.G + row % a.G] * kLog2e : 0;
+      low = x.first;
+      high = x.position + 1;
     }
+    info[lane] = x;
   }
+  __syncwarp();
   u.low = __reduce_min_sync(~0u, low);
   u.high = __reduce_max_sync(~0u, high);
   return u;
@@ -61,14 +67,19 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row) {
 template <class T, int D>
 GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_row, T* tile) {
   const int lane = threadIdx.x & 31;
-  for (int i = 0; i < kRows; i++) {
-    const int row = first_row + i;
-    const bool live = row < r.tokens * a.G;
-    const int64_t at = live ? int64_t(r.row + row / a.G) * a.q_row + int64_t(j * a.G + row % a.G) * a.q_head : 0;
+  with_type(a, [&](auto type) {
+    using In = decltype(type);
+#pragma unroll 4
+    for (int i = 0; i < kRows; i++) {
+      const int row = first_row + i;
+      const bool live = row < r.tokens * a.G;
+      const In* q = static_cast<const In*>(a.q);
+      if (live) q += int64_t(r.row + row / a.G) * a.q_row + int64_t(j * a.G + row % a.G) * a.q_head;
 #pragma unroll
-    for (int k = 0; k < D / 32; k++)
-      tile[i * (D + kPad) + k * 32 + lane] = from_float<T>(live ? query_at(a, at + k * 32 + lane) : 0.0f);
-  }
+      for (int k = 0; k < D / 32; k++)
+        tile[i * (D + kPad) + k * 32 + lane] = from_float<T>(live ? to_float(q[k * 32 + lane]) : 0.0f);
+    }
+  });
   __syncwarp();
 }
 
@@ -87,18 +98,22 @@ GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const T* q, const T* 
     mma(s1, a, b1, T());
   }
 }
-GPU_INLINE int key_row() { return int(threadIdx.x >> 4 & 1) * 8 + int(threadIdx.x & 7); }
-GPU_INLINE int value_row() { return int(threadIdx.x & 15); }
+GPU_INLINE int key_row() {
+  const unsigned thread = opaque(threadIdx.x);
+  return int(thread >> 1 & 8) + int(thread & 7);
+}
+GPU_INLINE int value_row() { return int(opaque(threadIdx.x) & 15); }
 
 // Scores -> probabilities of the chunk at `start`, in place, with each row's maximum and sum. The maximum is kept finite where
 // the row sees something, so that scores of -inf weigh 0 and NaN stays NaN.
 GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s)[2 * kSteps][4], float (&m)[2],
                               float (&l)[2]) {
   const int column = int(threadIdx.x & 3) * 2;
+  const RowInfo row[2] = {u.rows[0], u.rows[8]};
 #pragma unroll
   for (int n = 0; n < 2 * kSteps; n++)
 #pragma unroll
-    for (int i = 0; i < 4; i++) s[n][i] = __fmul_rn(s[n][i], u.factor[i >> 1]);
+    for (int i = 0; i < 4; i++) s[n][i] = __fmul_rn(s[n][i], row[i >> 1].factor);
   if (a.softcap != 0) {
     const float cap = a.softcap * kLog2e;
 #pragma unroll
@@ -112,11 +127,11 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
 #pragma unroll
       for (int i = 0; i < 4; i++)
         s[n][i] =
-            fmaf(u.slope[i >> 1], float(start + n * 8 + column + (i & 1) - u.position[i >> 1]), s[n][i]);
+            fmaf(row[i >> 1].slope, float(start + n * 8 + column + (i & 1) - row[i >> 1].position), s[n][i]);
   }
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    const int first = u.first[h] - start - column, last = u.position[h] - start - column;  // of n * 8 + e
+    const int first = row[h].first - start - column, last = row[h].position - start - column;  // of n * 8 + e
     float high = kLowest;
 #pragma unroll
     for (int n = 0; n < 2 * kSteps; n++)
@@ -139,7 +154,7 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
       }
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    const bool sees = u.position[h] >= start && u.first[h] < start + kChunk;
+    const bool sees = row[h].position >= start && row[h].first < start + kChunk;
     m[h] = sees ? high : -kInfinity;
     l[h] = sees ? sum : 0;
   }
@@ -253,8 +268,8 @@ GPU_INLINE void store_values(const Unit& u, float* rows, int at, const float (&o
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    if (u.token[h] < 0) continue;
-    float* row = rows + int64_t(u.first_row + lane / 4 + 8 * h) * (C + 4) + at + (lane & 3) * 2;
+    if (u.row(h) >= u.packed) continue;
+    float* row = rows + int64_t(u.row(h)) * (C + 4) + at + (lane & 3) * 2;
 #pragma unroll
     for (int n = 0; n < P / 8; n++)
       *reinterpret_cast<float2*>(row + n * 8) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
@@ -265,24 +280,29 @@ GPU_INLINE void store_sums(const Unit& u, float* rows, const float (&m)[2], cons
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++)
-    if (u.token[h] >= 0 && (lane & 3) == 0)
-      *reinterpret_cast<float2*>(rows + int64_t(u.first_row + lane / 4 + 8 * h) * (C + 4) + C) =
+    if (u.row(h) < u.packed && (lane & 3) == 0)
+      *reinterpret_cast<float2*>(rows + int64_t(u.row(h)) * (C + 4) + C) =
           make_float2(bad ? __uint_as_float(0x7fc00000u) : m[h], l[h]);
 }
 
 template <int C>
-GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int part, const State<C>& s, bool bad) {
+GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int j, int part, const State<C>& s, bool bad) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    if (u.token[h] < 0) continue;
+    if (u.row(h) >= u.packed) continue;
     const bool none = bad || s.m[h] != s.m[h];
-    const float f = finish(a, u.head[h], u.position[h], s.m[h], s.l[h]);
-    const int64_t at = (int64_t(r.row + u.token[h]) * a.H + u.head[h]) * a.E + part * C + (lane & 3) * 2;
+    const int head = j * a.G + u.row(h) % a.G;
+    const float f = finish(a, head, u.rows[8 * h].position, s.m[h], s.l[h]);
+    const int64_t at = (int64_t(r.row + u.row(h) / a.G) * a.H + head) * a.E + part * C + (lane & 3) * 2;
+    with_type(a, [&](auto type) {
+      using Out = decltype(type);
+      Out* out = static_cast<Out*>(a.out) + at;
 #pragma unroll
-    for (int n = 0; n < C / 8; n++)
+      for (int n = 0; n < C / 8; n++)
 #pragma unroll
-      for (int e = 0; e < 2; e++) write_out(a, at + n * 8 + e, none ? 0 : __fmul_rn(s.o[n][2 * h + e], f));
+        for (int e = 0; e < 2; e++) out[n * 8 + e] = from_float<Out>(none ? 0.0f : __fmul_rn(s.o[n][2 * h + e], f));
+    });
   }
 }
 

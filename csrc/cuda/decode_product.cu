@@ -8,12 +8,13 @@
 namespace eyrie::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = 8;
+constexpr int kThreads = 256;
 constexpr int kStride = 20;  // floats from column to column of a partial tile: no bank conflicts
 
 template <int T, int C>
 struct Partials {
   float part[kRanges][T][C * 8 * kStride];
+  float scales[C * 8];
 };
 
 // Indexing a kernel's parameters with a variable would copy them to local memory.
@@ -138,16 +139,7 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
   dependency_wait();
   const int first_row = blockIdx.y * rows_at_once, rows = min(rows_at_once, p.x.count - first_row);
   const int words = (blocks + 1) / 2 * 32, stride = words + 4;  // of a row, in pairs of bf16
-  for (int r = warp; r < rows; r += kWarps) {
-    const float scale = row_scale(p.x, first_row + r);
-    for (int i = lane; i < words; i += 32) {
-      const int k = 2 * i;
-      const float a = k < p.x.k ? row_value(p.x, first_row + r, k, scale) : 0.0f;
-      const float b = k + 1 < p.x.k ? row_value(p.x, first_row + r, k + 1, scale) : 0.0f;
-      xs[r * stride + i] = pack_bf16(a, b);
-    }
-  }
-  __syncthreads();
+  stage_rows(p.x, first_row, rows, xs, words, stride, &s.part[0][0][0], s.scales);
 
   float acc[T][C][4] = {};
   int column[C];

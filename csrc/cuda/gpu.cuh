@@ -291,4 +291,13 @@ GPU_INLINE void load_matrix4(uint32_t (&r)[4], const void* row) {
 #endif
 }
 
+// x, of which the compiler knows nothing: what follows from it is computed where it is used instead of being kept in registers
+// around a loop.
+GPU_INLINE unsigned opaque(unsigned x) {
+#ifndef EYRIE_EMULATED
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
 }  // namespace eyrie::cuda

@@ -14,13 +14,22 @@ struct Rows {  // of the input: f32 or bf16 [count, k]
   const float* norm;  // RMSNorm before the product, or null
   bool normed;
   float eps;
+  bool fours;  // four neighbours can be loaded at once
 };
 
 inline Rows rows_of(const Tensor& x, const Tensor* norm, float eps) {
-  return {x.data,          x.dtype,
-          x.stride[0],     int(x.shape[0]),
-          int(x.shape[1]), norm ? static_cast<const float*>(norm->data) : nullptr,
-          norm != nullptr, eps};
+  Rows r{};
+  r.x = x.data;
+  r.dtype = x.dtype;
+  r.stride = x.stride[0];
+  r.count = int(x.shape[0]);
+  r.k = int(x.shape[1]);
+  r.norm = norm ? static_cast<const float*>(norm->data) : nullptr;
+  r.normed = norm != nullptr;
+  r.eps = eps;
+  r.fours = r.k % 4 == 0 && (r.stride % 4 == 0 || r.count == 1) &&
+            !((reinterpret_cast<uintptr_t>(r.x) | reinterpret_cast<uintptr_t>(r.norm)) & 15);
+  return r;
 }
 
 GPU_INLINE float load_activation(const void* p, DType t, int64_t i) {
@@ -43,6 +52,91 @@ GPU_INLINE float row_scale(const Rows& x, int r) {
 GPU_INLINE float row_value(const Rows& x, int r, int k, float scale) {
   const float v = load_activation(x.x, x.dtype, r * x.stride + k);
   return x.normed ? rms_value<float>(v, scale, x.norm[k], false) : v;
+}
+
+// Four elements from k on, zeros past the end.
+GPU_INLINE float4 load_four(const Rows& x, int r, int k) {
+  const int64_t at = r * x.stride + k;
+  if (x.fours) {
+    if (k >= x.k) return float4{0, 0, 0, 0};
+    if (x.dtype == DType::f32) return *reinterpret_cast<const float4*>(static_cast<const float*>(x.x) + at);
+    const uint2 v = *reinterpret_cast<const uint2*>(static_cast<const bf16*>(x.x) + at);
+    return float4{low_bf16(v.x), high_bf16(v.x), low_bf16(v.y), high_bf16(v.y)};
+  }
+  float4 v;
+  v.x = k < x.k ? load_activation(x.x, x.dtype, at) : 0.0f;
+  v.y = k + 1 < x.k ? load_activation(x.x, x.dtype, at + 1) : 0.0f;
+  v.z = k + 2 < x.k ? load_activation(x.x, x.dtype, at + 2) : 0.0f;
+  v.w = k + 3 < x.k ? load_activation(x.x, x.dtype, at + 3) : 0.0f;
+  return v;
+}
+GPU_INLINE float4 load_four_weights(const Rows& x, int k) {
+  if (x.fours && k < x.k) return *reinterpret_cast<const float4*>(x.norm + k);
+  float4 v;
+  v.x = k < x.k ? x.norm[k] : 0.0f;
+  v.y = k + 1 < x.k ? x.norm[k + 1] : 0.0f;
+  v.z = k + 2 < x.k ? x.norm[k + 2] : 0.0f;
+  v.w = k + 3 < x.k ? x.norm[k + 3] : 0.0f;
+  return v;
+}
+// Four elements as the product sees them, in bf16.
+GPU_INLINE uint2 round_four(const Rows& x, float4 v, float4 weight, float scale) {
+  if (x.normed) {
+    v.x = rms_value<float>(v.x, scale, weight.x, false);
+    v.y = rms_value<float>(v.y, scale, weight.y, false);
+    v.z = rms_value<float>(v.z, scale, weight.z, false);
+    v.w = rms_value<float>(v.w, scale, weight.w, false);
+  }
+  return uint2{pack_bf16(v.x, v.y), pack_bf16(v.z, v.w)};
+}
+
+// Rows first.. of x in bf16 to shared memory, `pitch` words apart, zeros up to `words`, by a block of 256 threads. `sums`: 256 floats
+// for each of up to four rows, and as many rows of scales; free again afterwards. A row's latency is what a decode step pays
+// for it, so all loads of a pass are independent.
+GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int words, int pitch, float* sums, float* scales) {
+  const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
+  if (x.normed) {
+    for (int r0 = 0; r0 < rows; r0 += 4) {
+      float s[4] = {0, 0, 0, 0};
+      for (int i = thread; i < x.k; i += 1024) {
+        float v[4][4];
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+          for (int r = 0; r < 4; r++)
+            v[r][j] = r0 + r < rows && i + 256 * j < x.k
+                          ? load_activation(x.x, x.dtype, (first + r0 + r) * x.stride + i + 256 * j)
+                          : 0.0f;
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+          for (int r = 0; r < 4; r++)
+            if (i + 256 * j < x.k) s[r] = fmaf(v[r][j], v[r][j], s[r]);
+      }
+#pragma unroll
+      for (int r = 0; r < 4; r++)
+        if (r0 + r < rows) sums[r * 256 + thread] = s[r];
+      __syncthreads();
+      if (warp < 4 && r0 + warp < rows) {
+        float p[8];
+#pragma unroll
+        for (int k = 0; k < 8; k++) p[k] = sums[warp * 256 + lane + 32 * k];
+        const float scale = rms_scale(virtual_lanes_sum(p), x.k, x.eps);
+        if (lane == 0) scales[r0 + warp] = scale;
+      }
+      __syncthreads();
+    }
+  }
+  const int groups = words / 2;  // of four elements
+#pragma unroll 4
+  for (int i = thread; i < rows * groups; i += 256) {
+    const int r = i / groups, k = i % groups * 4;
+    const float4 v = load_four(x, first + r, k);
+    const float4 weight = x.normed ? load_four_weights(x, k) : float4{1, 1, 1, 1};
+    const uint2 packed = round_four(x, v, weight, x.normed ? scales[r] : 1.0f);
+    *reinterpret_cast<uint2*>(to + r * pitch + k / 2) = packed;
+  }
+  __syncthreads();
 }
 
 enum class Mode { linear, glu, qkv };
