@@ -199,7 +199,9 @@ GPU_INLINE float finish(const Args& a, int head, int position, float m, float l)
 }
 
 // tanh to about 1e-7 absolute.
-GPU_INLINE float tanh_approximate(float x) { return 1.0f - __fdividef(2.0f, exp2_approximate(x * (2 * kLog2e)) + 1.0f); }
+GPU_INLINE float tanh_approximate(float x) {
+  return 1.0f - __fdividef(2.0f, exp2_approximate(x * (2 * kLog2e)) + 1.0f);
+}
 
 // Any head sizes, page sizes, strides and types, in fp32 (attention_general.cu).
 void attend_general(Args args, DType pages, Context& context);

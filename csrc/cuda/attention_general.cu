@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
   Shared& s = *reinterpret_cast<Shared*>(memory);
   float* q = reinterpret_cast<float*>(memory + sizeof(Shared));
   float* state = q + a.D;  // [E]
-  const void** rows = reinterpret_cast<const void**>(memory + (sizeof(Shared) + (a.D + a.E) * sizeof(float) + 15) / 16 * 16);
+  const void** rows =
+      reinterpret_cast<const void**>(memory + (sizeof(Shared) + (a.D + a.E) * sizeof(float) + 15) / 16 * 16);
   const int t = int(blockIdx.x), head = int(blockIdx.y), j = head / a.G, me = int(threadIdx.x);
 
   if (me == 0) s.request = -1;

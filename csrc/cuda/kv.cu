@@ -37,9 +37,9 @@ struct NewRows {
 };
 
 template <class In, class Out>
-__global__ void __launch_bounds__(kThreads) kv_write_kernel(NewRows k, NewRows v, const int* slots, Pages k_pages,
-                                                            Pages v_pages, int64_t total, int heads, int D, int E, int S,
-                                                            int64_t limit, FaultAt fault) {
+__global__ void __launch_bounds__(kThreads)
+    kv_write_kernel(NewRows k, NewRows v, const int* slots, Pages k_pages, Pages v_pages, int64_t total, int heads,
+                    int D, int E, int S, int64_t limit, FaultAt fault) {
   dependency_wait();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= total) return;
@@ -52,7 +52,8 @@ __global__ void __launch_bounds__(kThreads) kv_write_kernel(NewRows k, NewRows v
   if (value) at -= D;
   const NewRows from = value ? v : k;
   const In x = static_cast<const In*>(from.data)[t * from.row + head * from.head + at];
-  reinterpret_cast<Out*>(row_at(value ? v_pages : k_pages, slot / S, head, slot % S))[at] = from_float<Out>(to_float(x));
+  reinterpret_cast<Out*>(row_at(value ? v_pages : k_pages, slot / S, head, slot % S))[at] =
+      from_float<Out>(to_float(x));
 }
 
 template <class In>
@@ -85,8 +86,8 @@ GPU_INLINE bool find_token(const Paths& p, int b, int64_t at, const FaultAt& fau
 }
 
 template <class Word>
-__global__ void __launch_bounds__(kThreads) kv_compact_kernel(Paths p, Pages k, Pages v, int words_k, int words,
-                                                              FaultAt fault) {
+__global__ void __launch_bounds__(kThreads)
+    kv_compact_kernel(Paths p, Pages k, Pages v, int words_k, int words, FaultAt fault) {
   dependency_wait();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int word = int(i % words);
@@ -115,9 +116,9 @@ __global__ void __launch_bounds__(kThreads) kv_compact_kernel(Paths p, Pages k, 
 // ---- kv_copy_pages: a thread per word of a page. No page may be both source and destination in a call ----
 
 template <class Word>
-__global__ void __launch_bounds__(kThreads) kv_copy_pages_kernel(const int* src, const int* dst, Pages k, Pages v,
-                                                                 int words_k, int words, int copies, int pages, int heads,
-                                                                 int S, FaultAt fault) {
+__global__ void __launch_bounds__(kThreads)
+    kv_copy_pages_kernel(const int* src, const int* dst, Pages k, Pages v, int words_k, int words, int copies,
+                         int pages, int heads, int S, FaultAt fault) {
   dependency_wait();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int word = int(i % words);
@@ -128,7 +129,8 @@ __global__ void __launch_bounds__(kThreads) kv_copy_pages_kernel(const int* src,
   if (!in_range(fault, 0, copy, from, 0, pages) || !in_range(fault, 1, copy, to, 0, pages)) return;
   const Pages p = word < words_k ? k : v;
   const int at = word < words_k ? word : word - words_k;
-  reinterpret_cast<Word*>(row_at(p, to, head, slot))[at] = reinterpret_cast<const Word*>(row_at(p, from, head, slot))[at];
+  reinterpret_cast<Word*>(row_at(p, to, head, slot))[at] =
+      reinterpret_cast<const Word*>(row_at(p, from, head, slot))[at];
 }
 
 // Calls go(Word()) with the widest word that fits keys and values.
@@ -154,8 +156,16 @@ void kv_compact(const Call& call, Context& context) {
   if (a.B * a.J * (a.D + a.E) == 0) return;
   const Pages k = pages_of(*a.k_pages), v = pages_of(*a.v_pages);
   const auto ints = [](const Tensor* t) { return static_cast<const int*>(t->data); };
-  const Paths p = {ints(a.block_table), ints(a.base), ints(a.path), ints(a.num), int(a.B),
-                   int(a.M),            int(a.Q),     int(a.N),     int(a.J),    int(a.S)};
+  const Paths p = {ints(a.block_table),
+                   ints(a.base),
+                   ints(a.path),
+                   ints(a.num),
+                   int(a.B),
+                   int(a.M),
+                   int(a.Q),
+                   int(a.N),
+                   int(a.J),
+                   int(a.S)};
   with_words(k, v, [&](auto word) {
     const int bytes = int(sizeof word), words = (k.row + v.row) / bytes;
     launch(context, kv_compact_kernel<decltype(word)>, blocks_for(a.B * a.J * words), kThreads, 0, p, k, v,

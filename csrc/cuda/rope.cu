@@ -1,7 +1,6 @@
 // rope: a thread per pair of x [T,H,D], in place.
-#include "cuda/rope.cuh"
-
 #include "cuda/kernels.h"
+#include "cuda/rope.cuh"
 
 namespace eyrie::cuda {
 namespace {
