@@ -118,8 +118,7 @@ GPU_INLINE void copy_rows_of(bool values, T* to, const Args& a, const Run& run, 
 template <class T, int D>
 GPU_INLINE float* partial_rows(const Args& a, const Plan& plan, const Run& run, int packed, int chunk) {
   const int heads = a.J * Shape<D>::parts;
-  return a.partials +
-         (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
+  return a.partials + (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
 }
 
 // Folds the chunks of one packed row by a warp and writes its result.
@@ -345,8 +344,8 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
       float s[2 * kSteps][4] = {}, m[2] = {-kInfinity, -kInfinity}, l[2] = {};
       if (seen) {
         const int lane = threadIdx.x & 31;
-        const T *a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
-        const T *b_at = tile + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
+        const T* a_at = q + (lane & 15) * S::k_pitch + (lane >> 4) * 8;
+        const T* b_at = tile + key_row() * S::k_pitch + (lane >> 3 & 1) * 8;
 #pragma unroll
         for (int k = 0; k < D / 16; k++) {
           uint32_t fa[4];
@@ -378,19 +377,20 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     }
   }
   copy_async_wait<0>();
+  const Request again = request_at(a, b, x.plan.tree[run.b]);  // not kept in registers meanwhile
   if (!run.split) {
-    write_state(a, r, u, j, part, state, steps.bad);
+    write_state(a, again, u, j, part, state, steps.bad);
     return;
   }
 #pragma unroll 1
-  for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {  // chunks that none of the block's rows sees
+  for (int c = again.chunk0 + run.begin; c < again.chunk0 + run.end; c++) {  // chunks that none of the block's rows sees
     if (c >= begin && c < end) continue;
     const int row = run.group * kGroupRows + thread;
     if (thread < kGroupRows && row < packed)
-      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0) + int64_t(row) * S::state +
+      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - again.chunk0) + int64_t(row) * S::state +
                                  S::columns) = make_float2(-kInfinity, 0);
   }
-  close_block<T, D>(a, x, run, r);
+  close_block<T, D>(a, x, run, again);
 }
 
 }  // namespace eyrie::cuda::attention

@@ -96,7 +96,7 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     for (int i = 0; i < kSteps; i++) {
       rotate<2>(s);
       if (!(seen >> i & 1)) continue;
-      float(&s0)[4] = s[2 * kSteps - 2], (&s1)[4] = s[2 * kSteps - 1];
+      float (&s0)[4] = s[2 * kSteps - 2], (&s1)[4] = s[2 * kSteps - 1];
       if (i < t.whole) {
         score_step<T, D>(s0, s1, q, keys + (i * kStep + key_row()) * S::k_pitch);
         continue;
@@ -134,7 +134,8 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
 #pragma unroll 1
         for (int token = first_token; token < end_token; token++) {
           const int row = row_of(t, ancestors_of(a, r, token), t.start + i * kStep + value_row());
-          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, owns(token, 0), owns(token, 1));
+          value_step_of<T, S::pass>(o, p[0], (row < 0 ? x.zeros : values + row * S::v_pitch) + at, owns(token, 0),
+                                    owns(token, 1));
         }
       }
       if (run.split) store_values<S::columns, S::pass>(u, rows, at, o);

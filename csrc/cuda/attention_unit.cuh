@@ -11,7 +11,8 @@ template <int D>
 struct Shape {
   static constexpr int columns = D > 128 ? D / 2 : D;  // of the values that a run works on: what registers can hold
   static constexpr int parts = D / columns;
-  static constexpr int pass = columns > 64 ? columns / 2 : columns;  // of them at a time where a folded state is held too
+  static constexpr int pass =
+      columns > 64 ? columns / 2 : columns;  // of them at a time where a folded state is held too
   static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
   static constexpr int state = columns + 4;  // floats of a partial result: values, maximum, sum
 };
@@ -86,7 +87,7 @@ GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_r
 // Scores of one step: k is this lane's row for ldmatrix, that of token (lane / 16) * 8 + lane % 8 of the step.
 template <class T, int D>
 GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const T* q, const T* k) {
-  const int lane = threadIdx.x & 31;
+  const unsigned lane = opaque(threadIdx.x) & 31;
   const T *a_at = q + (lane & 15) * (D + kPad) + (lane >> 4) * 8, *b_at = k + (lane >> 3 & 1) * 8;
 #pragma unroll
   for (int i = 0; i < D / 16; i++) {
@@ -126,8 +127,7 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
     for (int n = 0; n < 2 * kSteps; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        s[n][i] =
-            fmaf(row[i >> 1].slope, float(start + n * 8 + column + (i & 1) - row[i >> 1].position), s[n][i]);
+        s[n][i] = fmaf(row[i >> 1].slope, float(start + n * 8 + column + (i & 1) - row[i >> 1].position), s[n][i]);
   }
 #pragma unroll
   for (int h = 0; h < 2; h++) {
@@ -186,7 +186,7 @@ GPU_INLINE void rotate(V (&x)[n][4]) {
 // Values of one step: v is this lane's row for ldmatrix, that of token lane % 16 of the step.
 template <class T, int C>
 GPU_INLINE void value_step(float (&o)[C / 8][4], const uint32_t (&p)[4], const T* v) {
-  const T* at = v + int(threadIdx.x >> 4 & 1) * 8;
+  const T* at = v + (opaque(threadIdx.x) >> 1 & 8);
 #pragma unroll
   for (int n = 0; n < C / 16; n++) {
     uint32_t b[4];
@@ -211,14 +211,14 @@ GPU_INLINE void score_step_of(float (&s0)[4], float (&s1)[4], const T* q, const 
 }
 template <class T, int C>
 GPU_INLINE void value_step_of(float (&o)[C / 8][4], const uint32_t (&p)[4], const T* v, bool low, bool high) {
-  const T* at = v + int(threadIdx.x >> 4 & 1) * 8;
+  const T* at = v + (opaque(threadIdx.x) >> 1 & 8);
 #pragma unroll
   for (int n = 0; n < C / 16; n++) {
     uint32_t b[4];
     load_matrix4<true>(b, at + n * 16);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
-      float(&d)[4] = o[2 * n + k];
+      float (&d)[4] = o[2 * n + k];
       float t[4] = {d[0], d[1], d[2], d[3]};
       const uint32_t pair[2] = {b[2 * k], b[2 * k + 1]};
       mma(t, p, pair, T());
@@ -271,8 +271,7 @@ GPU_INLINE void store_values(const Unit& u, float* rows, int at, const float (&o
     if (u.row(h) >= u.packed) continue;
     float* row = rows + int64_t(u.row(h)) * (C + 4) + at + (lane & 3) * 2;
 #pragma unroll
-    for (int n = 0; n < P / 8; n++)
-      *reinterpret_cast<float2*>(row + n * 8) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
+    for (int n = 0; n < P / 8; n++) *reinterpret_cast<float2*>(row + n * 8) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
   }
 }
 template <int C>
@@ -286,7 +285,8 @@ GPU_INLINE void store_sums(const Unit& u, float* rows, const float (&m)[2], cons
 }
 
 template <int C>
-GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int j, int part, const State<C>& s, bool bad) {
+GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int j, int part, const State<C>& s,
+                            bool bad) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
