@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fail, output, root, run, runBin, say } from './util.mjs';
 
@@ -137,14 +137,20 @@ for (const [what, path, how] of [
   if (!existsSync(path)) fail(`the ${what} ${path} is not there: ${how}`);
 if (existsSync(join(root, 'node_modules/typescript')))
   runBin('typescript', 'bin/tsc', ['-p', 'tsconfig.build.json']);
-for (const name of ['Release', 'records']) mkdirSync(join(stage, 'build', name), { recursive: true });
+mkdirSync(join(stage, 'build/Release'), { recursive: true });
 copyFileSync(resolve(options.addon), join(stage, 'build/Release/eyrie.node'));
 copyFileSync(resolve(options['gpu-tests']), join(stage, 'build/gpu-tests'));
 chmodSync(join(stage, 'build/gpu-tests'), 0o755);
-for (const name of ['ops.rec', 'large.rec']) {
-  const path = join(root, 'build/records', name);
-  if (existsSync(path)) copyFileSync(path, join(stage, 'build/records', name));
-}
+const recordFiles = ['ops.rec', 'large.rec']
+  .map((name) => join(root, 'build/records', name))
+  .filter(existsSync);
+cachedFile('records.tar.xz', hash(...recordFiles.map((path) => readFileSync(path))), (path) =>
+  tar(
+    path,
+    root,
+    recordFiles.map((file) => `build/records/${basename(file)}`),
+  ),
+);
 cpSync(join(root, 'dist'), join(stage, 'dist'), { recursive: true });
 const shared = process.env.EYRIE_SHARED ?? resolve(root, '../shared');
 for (const model of ['tiny', 'stories260k']) {
@@ -153,7 +159,7 @@ for (const model of ['tiny', 'stories260k']) {
   else say(`without the model ${source}`);
 }
 const parts = ['build', 'dist', ...(existsSync(join(stage, '.gpu')) ? ['.gpu'] : [])];
-tar(join(folder, 'build.tar.xz'), stage, parts, 9);
+tar(join(folder, 'build.tar.xz'), stage, parts, 6);
 say(`build.tar.xz: ${megabytes(statSync(join(folder, 'build.tar.xz')).size)}`);
 writeFileSync(
   join(folder, 'commit'),
@@ -171,6 +177,7 @@ mkdir -p .gpu/bin
 [ -x .gpu/bin/node ] || { unpack .gpu/node.xz >.gpu/bin/node.new && chmod +x .gpu/bin/node.new && mv .gpu/bin/node.new .gpu/bin/node; }
 [ -e node_modules ] || unpack .gpu/modules.tar.xz | tar -xf -
 unpack .gpu/build.tar.xz | tar -xf -
+[ -e build/records ] || unpack .gpu/records.tar.xz | tar -xf -
 export PATH="$PWD/.gpu/bin:$PATH" OUT="\${OUT:-build/gpu-out}" EYRIE_COMMIT="$(cat .gpu/commit)"
 if [ -d .gpu/shared ]; then export EYRIE_SHARED="$PWD/.gpu/shared"; fi
 exec node scripts/gpu.mjs --no-build "$@"

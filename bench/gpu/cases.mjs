@@ -13,6 +13,7 @@ import {
 } from '../../dist/ops/index.js';
 import { PAGE, Scope } from '../data.mjs';
 import { median } from '../report.mjs';
+import { parts } from './parts.mjs';
 import { configOf, syntheticModel, tokenBytes } from './synthetic.mjs';
 import { timeCalls, timeGraph } from './timing.mjs';
 
@@ -329,7 +330,11 @@ export const CASES = [
   sampling(),
   attention(),
   gemm(),
-  model('1B', 'bf16', { 1: { us: 1000 } }),
+  parts('1B', 'bf16', [1, 8]),
+  parts('1B', 'q8_0', [1]),
+  parts('1B', 'q4_0', [1, 8]),
+  parts('8B', 'bf16', [1]),
+  model('1B', 'bf16', { 1: { us: 1000 } }, { rows: [1, 8] }),
   model('1B', 'q8_0', { 1: { share: 0.6 } }),
   model('1B', 'q4_0', { 1: { share: 0.5 } }),
   model('8B', 'q4_0', { 1: { us: 1900 } }),

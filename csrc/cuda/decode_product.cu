@@ -107,6 +107,24 @@ GPU_INLINE void finish(const Product& p, const Partials<T, C>& s, int group, int
   }
 }
 
+// Block J of a unit; x: word `word` on of the columns.
+template <class F, int J, int C>
+GPU_INLINE void multiply_block(float (*acc)[4], const typename F::Raw& raw, const uint32_t* xs, const int (&column)[C],
+                               int word) {
+  uint32_t a[2][4], b[C][2][2];
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    F::template fragment<J>(raw, h, a[h]);
+#pragma unroll
+    for (int c = 0; c < C; c++) {
+      const uint32_t* x = xs + column[c] + word + (2 * J + h) * 8;
+      b[c][h][0] = x[0];
+      b[c][h][1] = x[4];
+    }
+  }
+  F::template accumulate<J, C>(acc, raw, a, b);
+}
+
 template <class F, Mode mode, int T, int C>
 __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows_at_once) {
   GPU_SHARED(raw_shared);
@@ -169,13 +187,8 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
       for (int t = 0; t < T; t++) {
         const typename F::Raw now = raw[d][t];
         if (i + kDepth < units) F::load(raw[d][t], w0, panel[t], first + 2 * (i + kDepth), lane);
-        const auto fragment = [&](int c, int step, uint32_t (&b)[2]) {
-          const uint32_t* x = xs + column[c] + word + step * 8;
-          b[0] = x[0];
-          b[1] = x[4];
-        };
-        F::template multiply<0>(acc[t], now, fragment);
-        F::template multiply<1>(acc[t], now, fragment);
+        multiply_block<F, 0, C>(acc[t], now, xs, column, word);
+        multiply_block<F, 1, C>(acc[t], now, xs, column, word);
       }
       if (i == per / 2 - 1 || i == units - 1) flush(2 * warp + (i >= per / 2));
     }

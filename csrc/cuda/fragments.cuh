@@ -13,12 +13,7 @@ constexpr int kRanges = 16;  // K is cut into this many ranges, each summed from
 GPU_INLINE int range_blocks(int blocks) { return 2 * ((blocks + 2 * kRanges - 1) / (2 * kRanges)); }
 inline int range_blocks_host(int blocks) { return 2 * ((blocks + 2 * kRanges - 1) / (2 * kRanges)); }
 
-// Adds one 16x16 fragment times the columns of B to acc.
-template <int C>
-GPU_INLINE void mma_columns(float (&acc)[C][4], const uint32_t (&a)[4], const uint32_t (&b)[C][2]) {
-#pragma unroll
-  for (int c = 0; c < C; c++) mma_bf16(acc[c], a, b[c]);
-}
+GPU_INLINE float (&acc_of(float (*acc)[4], int c))[4] { return acc[c]; }
 
 struct WeightsBf16 {
   static constexpr DType kType = DType::bf16;
@@ -41,17 +36,22 @@ struct WeightsBf16 {
 #pragma unroll
     for (int s = 0; s < 4; s++) raw.v[s] = *reinterpret_cast<const uint4*>(unit + s * 512 + lane * 16);
   }
-  // Block J of the unit. x(c, s, b) gives the B fragment of column tile c and step s (16 inputs) of the unit.
-  template <int J, int C, class X>
-  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+  // Half h of block J as an A fragment.
+  template <int J>
+  GPU_INLINE static void fragment(const Raw& raw, int h, uint32_t (&a)[4]) {
+    const uint4& v = raw.v[2 * J + h];
+    a[0] = v.x;
+    a[1] = v.y;
+    a[2] = v.z;
+    a[3] = v.w;
+  }
+  // acc += block · b for columns of eight rows; a and b: both halves.
+  template <int J, int C>
+  GPU_INLINE static void accumulate(float (*acc)[4], const Raw&, const uint32_t (&a)[2][4], const uint32_t (*b)[2][2]) {
 #pragma unroll
-    for (int s = 2 * J; s < 2 * J + 2; s++) {
-      const uint32_t a[4] = {raw.v[s].x, raw.v[s].y, raw.v[s].z, raw.v[s].w};
-      uint32_t b[C][2];
+    for (int h = 0; h < 2; h++)
 #pragma unroll
-      for (int c = 0; c < C; c++) x(c, s, b[c]);
-      mma_columns(acc, a, b);
-    }
+      for (int c = 0; c < C; c++) mma_bf16(acc_of(acc, c), a[h], b[c][h]);
   }
 };
 
@@ -69,7 +69,7 @@ GPU_INLINE uint32_t q4_register(uint32_t word, int r, uint32_t minus) {
 }
 
 template <int C>
-GPU_INLINE void fold_scale(float (&acc)[C][4], const float (&dot)[C][4], uint32_t d) {
+GPU_INLINE void fold_scale(float (*acc)[4], const float (&dot)[C][4], uint32_t d) {
   const float d0 = low_f16(d), d1 = high_f16(d);
 #pragma unroll
   for (int c = 0; c < C; c++) {
@@ -104,20 +104,20 @@ struct WeightsQ8 {
       raw.d[j] = reinterpret_cast<const uint32_t*>(scales)[j * 8 + (lane >> 2)];
     }
   }
-  template <int J, int C, class X>
-  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+  template <int J>
+  GPU_INLINE static void fragment(const Raw& raw, int h, uint32_t (&a)[4]) {
+    q8_pair(h ? raw.v[J].z : raw.v[J].x, a[0], a[1]);
+    q8_pair(h ? raw.v[J].w : raw.v[J].y, a[2], a[3]);
+  }
+  template <int J, int C>
+  GPU_INLINE static void accumulate(float (*acc)[4], const Raw& raw, const uint32_t (&a)[2][4],
+                                    const uint32_t (*b)[2][2]) {
     float dot[C][4] = {};
-    const uint32_t words[4] = {raw.v[J].x, raw.v[J].y, raw.v[J].z, raw.v[J].w};
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      uint32_t a[4], b[C][2];
-      q8_pair(words[2 * h], a[0], a[1]);
-      q8_pair(words[2 * h + 1], a[2], a[3]);
+    for (int h = 0; h < 2; h++)
 #pragma unroll
-      for (int c = 0; c < C; c++) x(c, 2 * J + h, b[c]);
-      mma_columns(dot, a, b);
-    }
-    fold_scale(acc, dot, raw.d[J]);
+      for (int c = 0; c < C; c++) mma_bf16(dot[c], a[h], b[c][h]);
+    fold_scale<C>(acc, dot, raw.d[J]);
   }
 };
 
@@ -158,24 +158,30 @@ struct WeightsQ4 {
       if (kMin) raw.m[j] = reinterpret_cast<const uint32_t*>(scales + 64)[j * 8 + (lane >> 2)];
     }
   }
-  template <int J, int C, class X>
-  GPU_INLINE static void multiply(float (&acc)[C][4], const Raw& raw, X x) {
+  template <int J>
+  GPU_INLINE static void fragment(const Raw& raw, int h, uint32_t (&a)[4]) {
     constexpr uint32_t minus = kMin ? 0xc300c300u : 0xc308c308u;  // -128, -136
-    const uint32_t words[2] = {J ? raw.v.z : raw.v.x, J ? raw.v.w : raw.v.y};
-    float dot[C][4] = {}, sum[C][4] = {};
+    const uint32_t word = J ? (h ? raw.v.w : raw.v.z) : (h ? raw.v.y : raw.v.x);
+#pragma unroll
+    for (int r = 0; r < 4; r++) a[r] = q4_register(word, r, minus);
+  }
+  template <int J, int C>
+  GPU_INLINE static void accumulate(float (*acc)[4], const Raw& raw, const uint32_t (&a)[2][4],
+                                    const uint32_t (*b)[2][2]) {
+    float dot[C][4] = {};
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+#pragma unroll
+      for (int c = 0; c < C; c++) mma_bf16(dot[c], a[h], b[c][h]);
+    fold_scale<C>(acc, dot, raw.d[J]);
+    if (!kMin) return;
     const uint32_t ones[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+    float sum[C][4] = {};
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      uint32_t a[4], b[C][2];
+    for (int h = 0; h < 2; h++)
 #pragma unroll
-      for (int r = 0; r < 4; r++) a[r] = q4_register(words[h], r, minus);
-#pragma unroll
-      for (int c = 0; c < C; c++) x(c, 2 * J + h, b[c]);
-      mma_columns(dot, a, b);
-      if (kMin) mma_columns(sum, ones, b);
-    }
-    fold_scale(acc, dot, raw.d[J]);
-    if (kMin) fold_scale(acc, sum, raw.m[J]);
+      for (int c = 0; c < C; c++) mma_bf16(sum[c], ones, b[c][h]);
+    fold_scale<C>(acc, sum, raw.m[J]);
   }
 };
 

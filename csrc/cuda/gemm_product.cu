@@ -35,10 +35,11 @@ GPU_INLINE void raster(int id, int columns, int row_groups, int& column, int& ro
   column = rest / height;
 }
 
-// The warp's 64 outputs x R / 4 rows of block J of a unit.
+// The warp's 32 outputs x R / 2 rows of block J of a unit.
 template <class F, bool kGlu, int J, int R, int C>
-GPU_INLINE void multiply_block(float (&part)[4][C][4], const Stage<F, R>& s, bool alone, int wn, int wm, int lane) {
-  uint32_t b[2][C][2];
+GPU_INLINE void multiply_block(float (&part)[2][C][4], const Stage<F, R>& s, bool alone, int wn, int wm, int lane) {
+  constexpr int kColumns = 4;  // at a time: as many as the registers hold
+  uint32_t b[C][2][2];
 #pragma unroll
   for (int h = 0; h < 2; h++)
 #pragma unroll
@@ -46,20 +47,21 @@ GPU_INLINE void multiply_block(float (&part)[4][C][4], const Stage<F, R>& s, boo
       const int row = (wm * C + c) * 8 + (lane & 7) + (lane >> 4) * 8, piece = (2 * J + h) * 2 + (lane >> 3 & 1);
       uint32_t r[4];
       load_matrix4<false>(r, &s.x[row][(piece ^ (row & 7)) * 8]);
-      b[h][c][0] = r[0];
-      b[h][c][1] = r[1];
-      b[h][c + 1][0] = r[2];
-      b[h][c + 1][1] = r[3];
+      b[c][h][0] = r[0];
+      b[c][h][1] = r[1];
+      b[c + 1][h][0] = r[2];
+      b[c + 1][h][1] = r[3];
     }
 #pragma unroll
-  for (int mt = 0; mt < 4; mt++) {
-    const int local = kGlu ? (mt >> 1) * 4 + 2 * wn + (mt & 1) : 4 * wn + mt;
+  for (int mt = 0; mt < 2; mt++) {
+    const int local = kGlu ? mt * 4 + wn : 2 * wn + mt;
     typename F::Raw raw;
     F::load_shared(raw, s.w[local], s.scales[local], alone, lane);
-    F::template multiply<J>(part[mt], raw, [&](int c, int step, uint32_t (&to)[2]) {
-      to[0] = b[step & 1][c][0];
-      to[1] = b[step & 1][c][1];
-    });
+    uint32_t a[2][4];
+    F::template fragment<J>(raw, 0, a[0]);
+    F::template fragment<J>(raw, 1, a[1]);
+#pragma unroll
+    for (int c = 0; c < C; c += kColumns) F::template accumulate<J, kColumns>(&part[mt][c], raw, a, &b[c]);
   }
 }
 
@@ -67,9 +69,9 @@ template <class F, bool kGlu, int R>
 __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
   GPU_SHARED(raw_shared);
   Stage<F, R>* const stages = reinterpret_cast<Stage<F, R>*>(raw_shared);
-  constexpr int C = R / 32;  // column tiles of 8 rows of a warp
+  constexpr int C = R / 16;  // column tiles of 8 rows of a warp
   constexpr int kOwn = kGlu ? 4 : 8;  // panels of each matrix in a block
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, wn = warp & 1, wm = warp >> 1;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, wn = warp & 3, wm = warp >> 2;
   const WeightView& w0 = p.w[0];
   const int columns = (w0.panels + kOwn - 1) / kOwn;
   int column, row_group;
@@ -116,20 +118,23 @@ __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
     }
   };
 
-  float total[4][C][4] = {}, part[4][C][4] = {};
+  // The registers hold the range that is being summed; what the ranges add up to waits in shared memory, a place a thread.
+  float part[2][C][4] = {};
+  float* const total = reinterpret_cast<float*>(raw_shared + kStages * sizeof(Stage<F, R>)) + threadIdx.x;
+  const auto total_of = [&](int mt, int c, int i) -> float& { return total[((mt * C + c) * 4 + i) * kThreads]; };
   // Ends a range: adds it to the total, or writes it for the blocks that share the sum.
   auto end_range = [&](int range) {
 #pragma unroll
-    for (int mt = 0; mt < 4; mt++)
+    for (int mt = 0; mt < 2; mt++)
 #pragma unroll
       for (int c = 0; c < C; c++)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           if (p.splits == 1) {
-            total[mt][c][i] += part[mt][c][i];
+            total_of(mt, c, i) = (range == 0 ? 0.0f : total_of(mt, c, i)) + part[mt][c][i];
           } else {
-            const int matrix = kGlu ? mt >> 1 : 0;
-            const int panel = first_panel + (kGlu ? 2 * wn + (mt & 1) : 4 * wn + mt);
+            const int matrix = kGlu ? mt : 0;
+            const int panel = first_panel + (kGlu ? wn : 2 * wn + mt);
             const int n = panel * 16 + (lane >> 2) + 8 * (i >> 1);
             const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
             if (row < p.rows && panel < w0.panels)
@@ -161,16 +166,16 @@ __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
   if (p.splits > 1) return;
 
 #pragma unroll
-  for (int mt = 0; mt < (kGlu ? 2 : 4); mt++)
+  for (int mt = 0; mt < (kGlu ? 1 : 2); mt++)
 #pragma unroll
     for (int c = 0; c < C; c++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const int n = (first_panel + (kGlu ? 2 * wn + mt : 4 * wn + mt)) * 16 + (lane >> 2) + 8 * (i >> 1);
+        const int n = (first_panel + (kGlu ? wn : 2 * wn + mt)) * 16 + (lane >> 2) + 8 * (i >> 1);
         const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
         if (row >= p.rows || n >= w0.n) continue;
-        if (kGlu) finish_glu(p.out, row, n, total[mt][c][i], total[mt + 2][c][i]);
-        else finish_linear(p.out, row, n, total[mt][c][i]);
+        if (kGlu) finish_glu(p.out, row, n, total_of(0, c, i), total_of(1, c, i));
+        else finish_linear(p.out, row, n, total_of(mt, c, i));
       }
 }
 
@@ -209,18 +214,18 @@ void start(Context& context, Gemm p) {
   const int own = kGlu ? 4 : 8;
   const int blocks = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
   launch(context, gemm_kernel<F, kGlu, R>, dim3(unsigned(blocks), unsigned(p.splits)), dim3(kThreads),
-         kStages * sizeof(Stage<F, R>), p);
+         kStages * sizeof(Stage<F, R>) + size_t(R) * kPanels * 16 * 4, p);
   if (p.splits == 1) return;
   launch(context, fold_kernel<kGlu>, dim3(unsigned((p.w[0].n + 255) / 256), unsigned(p.rows)), dim3(256), 0, p);
 }
 
-// Rows of a tile: 128 where the registers allow it.
-int tile_rows(DType t, int rows) { return t == DType::bf16 && rows > 64 ? 128 : 64; }
+// Rows of a tile: with mins, 128 do not fit the registers.
+int tile_rows(DType t, int rows) { return rows > 64 && t != DType::q4_1 ? 128 : 64; }
 
 template <class F>
 void choose(Context& context, bool glu, const Gemm& p) {
-  if (F::kType != DType::bf16 || p.rows <= 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
-  else if constexpr (F::kType == DType::bf16) glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
+  if (tile_rows(F::kType, p.rows) == 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
+  else if constexpr (F::kType != DType::q4_1) glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
 }
 
 size_t aligned(size_t n) { return (n + 255) / 256 * 256; }

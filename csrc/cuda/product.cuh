@@ -93,7 +93,8 @@ GPU_INLINE uint2 round_four(const Rows& x, float4 v, float4 weight, float scale)
 // Rows first.. of x in bf16 to shared memory, `pitch` words apart, zeros up to `words`, by a block of 256 threads. `sums`: 256 floats
 // for each of up to four rows, and as many rows of scales; free again afterwards. A row's latency is what a decode step pays
 // for it, so all loads of a pass are independent.
-GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int words, int pitch, float* sums, float* scales) {
+GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int words, int pitch, float* sums,
+                           float* scales) {
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   if (x.normed) {
     for (int r0 = 0; r0 < rows; r0 += 4) {
@@ -166,7 +167,7 @@ struct Pages {
   void* data;
   DType dtype;
   int64_t stride_page, stride_head, stride_slot;
-  int slots;   // of a page
+  int slots;  // of a page
   int64_t count;  // pages
 };
 inline Pages pages_of(const Tensor& t) {
@@ -180,7 +181,7 @@ GPU_INLINE void store_page(const Pages& p, int slot, int head, int d, float v) {
 }
 
 struct Heads {
-  int d, e;                // sizes of key and value heads
+  int d, e;  // sizes of key and value heads
   int q_panels, k_panels;  // panels of wq, wk
   const float *bq, *bk, *bv;
   const float* rope;  // [P, D], or null
