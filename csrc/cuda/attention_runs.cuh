@@ -383,12 +383,13 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     return;
   }
 #pragma unroll 1
-  for (int c = again.chunk0 + run.begin; c < again.chunk0 + run.end; c++) {  // chunks that none of the block's rows sees
+  for (int c = again.chunk0 + run.begin; c < again.chunk0 + run.end;
+       c++) {  // chunks that none of the block's rows sees
     if (c >= begin && c < end) continue;
     const int row = run.group * kGroupRows + thread;
     if (thread < kGroupRows && row < packed)
-      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - again.chunk0) + int64_t(row) * S::state +
-                                 S::columns) = make_float2(-kInfinity, 0);
+      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - again.chunk0) +
+                                 int64_t(row) * S::state + S::columns) = make_float2(-kInfinity, 0);
   }
   close_block<T, D>(a, x, run, again);
 }
