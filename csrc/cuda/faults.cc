@@ -31,6 +31,8 @@ const Meaning kMeanings[] = {
     {"paged_attention", "block_table", "a page"},
     {"paged_attention", "seq_lens", "a length"},
     {"paged_attention", "q_start", "a row of q"},
+    {"paged_attention", "anc", "an ancestor"},
+    {"kv_compact", "base", "a position"},
     {"kv_compact", "block_table", "a page"},
     {"kv_compact", "path", "a node"},
     {"kv_compact", "num", "a number of nodes"},
