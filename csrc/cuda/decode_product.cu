@@ -167,24 +167,26 @@ GPU_INLINE void multiply_block(float (*acc)[4], const typename F::Raw& raw, cons
 }
 
 template <class F, Mode mode, int T, int C>
-__global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows_at_once) {
+__global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows_at_once, int groups) {
   GPU_SHARED(raw_shared);
   Partials<T, C>& s = *reinterpret_cast<Partials<T, C>*>(raw_shared);
   uint32_t* const xs = reinterpret_cast<uint32_t*>(raw_shared + sizeof(Partials<T, C>));
-  constexpr int kDepth =
-      F::kWords >= 4 || (T == 2 && C == 2 && F::kType == DType::q4_1) ? 2 / T : 4 / T;  // units on their way
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = blockIdx.x;
+  constexpr int kDepth = F::kType == DType::q4_1 ? (T == 1 ? 3 : C == 1 ? 2 : 1) : F::kType == DType::bf16 || (F::kType == DType::q8_0 && C == 2) ? 2 / T : 4 / T;  // units on their way
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int blocks = p.w[0].blocks, per = range_blocks(blocks);
   const int first = min(2 * warp * per, blocks), last = min(first + 2 * per, blocks), units = (last - first + 1) / 2;
 
   const WeightView& w0 = p.w[0];  // one format and K: strides and offsets are the same in all matrices
   const unsigned char* panel[T];
+  auto panels_of_group = [&](int group) {
 #pragma unroll
-  for (int t = 0; t < T; t++) {
-    int matrix, at;
-    place<mode, T>(p, group, t, matrix, at);
-    panel[t] = data_of(p, matrix) + min(at, panels_of(p, matrix) - 1) * w0.panel_bytes;
-  }
+    for (int t = 0; t < T; t++) {
+      int matrix, at;
+      place<mode, T>(p, group, t, matrix, at);
+      panel[t] = data_of(p, matrix) + min(at, panels_of(p, matrix) - 1) * w0.panel_bytes;
+    }
+  };
+  panels_of_group(blockIdx.x);
 
   typename F::Raw raw[kDepth][T];
 #pragma unroll
@@ -201,9 +203,6 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
   const int first_row = blockIdx.y * rows_at_once, rows = min(rows_at_once, p.x.count - first_row);
   const int words = (blocks + 1) / 2 * 32, stride = words + 4;  // of a row, in pairs of bf16
   stage_rows(p.x, first_row, rows, xs, words, stride, &s.part[0][0][0], s.scales);
-
-  Late<mode, T> late;
-  late.prepare(p, group, first_row, rows);
 
   float acc[T][C][4] = {};
   int column[C];
@@ -223,37 +222,49 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
         acc[t][c][0] = acc[t][c][1] = acc[t][c][2] = acc[t][c][3] = 0.0f;
       }
   };
-  for (int u = 0; u < units; u += kDepth) {
-#pragma unroll
-    for (int d = 0; d < kDepth; d++) {
-      const int i = u + d;
-      if (i >= units) continue;
-      const int word = (first / 2 + i) * 32;
-#pragma unroll
-      for (int t = 0; t < T; t++) {
-        const typename F::Raw now = raw[d][t];
-        if (i + kDepth < units) F::load(raw[d][t], w0, panel[t], first + 2 * (i + kDepth), lane);
-        multiply_block<F, 0, C>(acc[t], now, xs, column, word);
-        multiply_block<F, 1, C>(acc[t], now, xs, column, word);
-      }
-      if (i == per / 2 - 1 || i == units - 1) flush(2 * warp + (i >= per / 2));
-    }
-  }
-  __syncthreads();
   const int used = (blocks + per - 1) / per;
-  float y[T], v[kRanges][T];
+  for (int group = blockIdx.x; group < groups; group += gridDim.x) {
+    Late<mode, T> late;
+    late.prepare(p, group, first_row, rows);
+    for (int u = 0; u < units; u += kDepth) {
+      // From the last round on it is the next group's units that are brought on their way.
+      const bool over = u + kDepth >= units;
+      if (over) {
+        if (group + int(gridDim.x) < groups) panels_of_group(group + gridDim.x);
+      }
+      const int ahead = over ? (group + int(gridDim.x) < groups ? 0 : units) : u + kDepth;
 #pragma unroll
-  for (int r = 0; r < kRanges; r++)
+      for (int d = 0; d < kDepth; d++) {
+        const int i = u + d;
+        const bool some = i < units;
+        const int word = (first / 2 + i) * 32;
 #pragma unroll
-    for (int t = 0; t < T; t++) v[r][t] = late.live && r < used ? s.part[r][t][(late.row - first_row) * kStride + late.n] : 0.0f;
+        for (int t = 0; t < T; t++) {
+          const typename F::Raw now = raw[d][t];
+          if (ahead + d < units) F::load(raw[d][t], w0, panel[t], first + 2 * (ahead + d), lane);
+          if (!some) continue;
+          multiply_block<F, 0, C>(acc[t], now, xs, column, word);
+          multiply_block<F, 1, C>(acc[t], now, xs, column, word);
+        }
+        if (some && (i == per / 2 - 1 || i == units - 1)) flush(2 * warp + (i >= per / 2));
+      }
+    }
+    __syncthreads();
+    float y[T];
 #pragma unroll
-  for (int t = 0; t < T; t++) {
-    y[t] = 0.0f;
+    for (int t = 0; t < T; t++) {
+      float v[kRanges];
 #pragma unroll
-    for (int r = 0; r < kRanges; r++)
-      if (r < used) y[t] += v[r][t];
+      for (int r = 0; r < kRanges; r++)
+        v[r] = late.live && r < used ? s.part[r][t][(late.row - first_row) * kStride + late.n] : 0.0f;
+      y[t] = 0.0f;
+#pragma unroll
+      for (int r = 0; r < kRanges; r++)
+        if (r < used) y[t] += v[r];
+    }
+    __syncthreads();  // the partial sums have been read
+    late.finish(p, y);
   }
-  late.finish(p, y);
 }
 
 template <class F, Mode mode, int T, int C>
@@ -261,8 +272,8 @@ void start(Context& context, const Product& p, int groups) {
   const size_t row_bytes = (size_t(p.w[0].blocks + 1) / 2 * 32 + 4) * 4;
   const size_t room = context.shared_limit - sizeof(Partials<T, C>);
   const int rows = int(std::max<size_t>(1, std::min<size_t>({size_t(C * 8), size_t(p.x.count), room / row_bytes})));
-  launch(context, decode_kernel<F, mode, T, C>, dim3(unsigned(groups), unsigned((p.x.count + rows - 1) / rows)),
-         dim3(kThreads), sizeof(Partials<T, C>) + rows * row_bytes, p, rows);
+  launch(context, decode_kernel<F, mode, T, C>, dim3(unsigned(std::min(groups, 2 * context.sms)), unsigned((p.x.count + rows - 1) / rows)),
+         dim3(kThreads), sizeof(Partials<T, C>) + rows * row_bytes, p, rows, groups);
 }
 
 template <class F, Mode mode, int T>

@@ -57,15 +57,15 @@ struct WeightsBf16 {
 
 // Words of q8_0: registers r and r + 1 of one half. q = low7 - 128 sign, both exact in bf16 with 128 added.
 GPU_INLINE void q8_pair(uint32_t word, uint32_t& even, uint32_t& odd) {
-  const uint32_t shifted = word >> 8;
-  const uint32_t minus_one = 0xbf80bf80u;
-  even = fma_bf16x2((word & 0x00800080u) | 0x43004300u, minus_one, (word & 0x007f007fu) | 0x43004300u);
-  odd = fma_bf16x2((shifted & 0x00800080u) | 0x43004300u, minus_one, (shifted & 0x007f007fu) | 0x43004300u);
+  const uint32_t shifted = word >> 8, minus_one = 0xbf80bf80u;
+  const uint32_t base = opaque(0x43004300u);  // in a register: (word & mask) | base is then one instruction
+  even = fma_bf16x2((word & 0x00800080u) | base, minus_one, (word & 0x007f007fu) | base);
+  odd = fma_bf16x2((shifted & 0x00800080u) | base, minus_one, (shifted & 0x007f007fu) | base);
 }
 
 // Nibbles of register r: 128 + q, then minus 128 or 136.
 GPU_INLINE uint32_t q4_register(uint32_t word, int r, uint32_t minus) {
-  return fma_bf16x2((word >> (4 * r) & 0x000f000fu) | 0x43004300u, 0x3f803f80u, minus);
+  return fma_bf16x2((word >> (4 * r) & 0x000f000fu) | opaque(0x43004300u), 0x3f803f80u, minus);
 }
 
 template <int C>

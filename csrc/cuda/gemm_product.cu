@@ -10,7 +10,11 @@
 namespace eyrie::cuda {
 namespace {
 
-constexpr int kThreads = 256, kPanels = 8, kStages = 4;
+constexpr int kPanels = 8, kStages = 4;
+
+// 128 outputs are four warps; as many such groups share the rows as the registers allow.
+template <class F>
+constexpr int kThreadsOf = F::kType == DType::bf16 ? 512 : 256;
 
 struct Gemm {
   WeightView w[2];
@@ -35,10 +39,9 @@ GPU_INLINE void raster(int id, int columns, int row_groups, int& column, int& ro
   column = rest / height;
 }
 
-// The warp's 32 outputs x R / 2 rows of block J of a unit.
+// The warp's 32 outputs x 8 C rows of block J of a unit.
 template <class F, bool kGlu, int J, int R, int C>
 GPU_INLINE void multiply_block(float (&part)[2][C][4], const Stage<F, R>& s, bool alone, int wn, int wm, int lane) {
-  constexpr int kColumns = 4;  // at a time: as many as the registers hold
   uint32_t b[C][2][2];
 #pragma unroll
   for (int h = 0; h < 2; h++)
@@ -60,16 +63,19 @@ GPU_INLINE void multiply_block(float (&part)[2][C][4], const Stage<F, R>& s, boo
     uint32_t a[2][4];
     F::template fragment<J>(raw, 0, a[0]);
     F::template fragment<J>(raw, 1, a[1]);
+    // Few columns at a time: their dot products and the sums share the registers.
+    constexpr int kColumns = F::kType == DType::q4_1 ? 2 : C < 4 ? C : 4;
 #pragma unroll
     for (int c = 0; c < C; c += kColumns) F::template accumulate<J, kColumns>(&part[mt][c], raw, a, &b[c]);
   }
 }
 
 template <class F, bool kGlu, int R>
-__global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
+__global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
+  constexpr int kThreads = kThreadsOf<F>;
   GPU_SHARED(raw_shared);
   Stage<F, R>* const stages = reinterpret_cast<Stage<F, R>*>(raw_shared);
-  constexpr int C = R / 16;  // column tiles of 8 rows of a warp
+  constexpr int C = R / 8 / (kThreads / 128);  // column tiles of 8 rows of a warp
   constexpr int kOwn = kGlu ? 4 : 8;  // panels of each matrix in a block
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, wn = warp & 3, wm = warp >> 2;
   const WeightView& w0 = p.w[0];
@@ -83,38 +89,64 @@ __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
   dependency_wait();
   if (range0 >= range1) return;
 
+  // What this thread copies of every unit: addresses advance by a unit's bytes.
+  constexpr int kPieces = F::kUnitBytes / 16, kOwnPieces = (kPanels * kPieces + kThreads - 1) / kThreads;
+  constexpr int kScalePieces = F::kScaleBytes / 16, kOwnRows = R * 8 / kThreads;
+  uint32_t from_w[kOwnPieces];  // offsets in 16 bytes
+  bool have_w[kOwnPieces];
+#pragma unroll
+  for (int j = 0; j < kOwnPieces; j++) {
+    const int i = int(threadIdx.x) + j * kThreads, local = i / kPieces, piece = i % kPieces;
+    const int panel = first_panel + (kGlu ? local % kOwn : local);
+    have_w[j] = i < kPanels * kPieces && panel < w0.panels;
+    from_w[j] = have_w[j] ? uint32_t(panel * w0.panel_bytes / 16) + piece : 0;
+  }
+  uint32_t from_x[kOwnRows];  // likewise
+  bool have_x[kOwnRows];
+#pragma unroll
+  for (int j = 0; j < kOwnRows; j++) {
+    const int i = int(threadIdx.x) + j * kThreads, row = i >> 3;
+    have_x[j] = first_row + row < p.rows;
+    from_x[j] = have_x[j] ? uint32_t((first_row + row) * p.x_stride / 8) + (i & 7) : 0;
+  }
+  uint32_t from_scale = 0;
+  bool have_scale = false;
+  if constexpr (kScalePieces > 0) {
+    const int local = int(threadIdx.x) / kScalePieces, piece = int(threadIdx.x) % kScalePieces;
+    const int panel = first_panel + (kGlu ? local % kOwn : local);
+    have_scale = local < kPanels && panel < w0.panels;
+    if (have_scale)
+      from_scale = uint32_t((panel * w0.panel_bytes + (piece < 4 ? w0.scales : w0.mins)) / 16) + (piece & 3);
+  }
+
   auto fetch = [&](int u) {
     Stage<F, R>& s = stages[u % kStages];
-    const int b = 2 * u;
-    constexpr int kPieces = kPanels * F::kUnitBytes / 16;
+    // A last block without a pair: the second half of the unit does not exist (of 4-bit blocks not even its place).
+    const bool whole = 2 * u + 1 < w0.blocks;
 #pragma unroll
-    for (int i = threadIdx.x; i < kPieces; i += kThreads) {
-      const int local = i / (F::kUnitBytes / 16), piece = i % (F::kUnitBytes / 16);
-      const WeightView& w = kGlu && local >= kOwn ? p.w[1] : p.w[0];
-      const int panel = first_panel + (kGlu ? local % kOwn : local);
-      // A last block without a pair: the second half of the unit does not exist (4-bit blocks: neither does its place).
-      const bool ok = panel < w0.panels && (b + 1 < w0.blocks || piece < F::kUnitBytes / 32);
-      copy_async16(&s.w[local][piece * 16],
-                   w.data + (ok ? panel * w0.panel_bytes + int64_t(u) * F::kUnitBytes + piece * 16 : 0), ok);
+    for (int j = 0; j < kOwnPieces; j++) {
+      const int i = int(threadIdx.x) + j * kThreads, local = i / kPieces, piece = i % kPieces;
+      const bool ok = have_w[j] && (whole || piece < kPieces / 2);
+      if (kPanels * kPieces % kThreads == 0 || i < kPanels * kPieces)
+        copy_async16(&s.w[local][piece * 16],
+                     (kGlu && local >= kOwn ? p.w[1].data : w0.data) +
+                         int64_t(ok ? from_w[j] + uint32_t(u) * (F::kUnitBytes / 16) : 0) * 16,
+                     ok);
     }
-    if constexpr (F::kScaleBytes > 0) {
-      constexpr int kScalePieces = kPanels * F::kScaleBytes / 16;
-      for (int i = threadIdx.x; i < kScalePieces; i += kThreads) {
-        const int local = i / (F::kScaleBytes / 16), piece = i % (F::kScaleBytes / 16), in_plane = piece & 3;
-        const WeightView& w = kGlu && local >= kOwn ? p.w[1] : p.w[0];
-        const int panel = first_panel + (kGlu ? local % kOwn : local);
-        const bool ok = panel < w0.panels && b + in_plane / 2 < w0.blocks;
-        const int64_t plane = piece < 4 ? w0.scales : w0.mins;
+    if constexpr (kScalePieces > 0) {
+      const int local = int(threadIdx.x) / kScalePieces, piece = int(threadIdx.x) % kScalePieces;
+      const bool ok = have_scale && (whole || (piece & 2) == 0);
+      if (local < kPanels) 
         copy_async16(&s.scales[local][piece * 16],
-                     w.data + (ok ? panel * w0.panel_bytes + plane + int64_t(b) * 32 + in_plane * 16 : 0), ok);
-      }
+                     (kGlu && local >= kOwn ? p.w[1].data : w0.data) +
+                         int64_t(ok ? from_scale + uint32_t(u) * 4 : 0) * 16,
+                     ok);
     }
 #pragma unroll
-    for (int i = threadIdx.x; i < R * 8; i += kThreads) {
-      const int row = i >> 3, piece = i & 7;
-      const bool ok = first_row + row < p.rows;
-      copy_async16(&s.x[row][(piece ^ (row & 7)) * 8],
-                   p.x + (ok ? (first_row + row) * p.x_stride + int64_t(u) * kUnit + piece * 8 : 0), ok);
+    for (int j = 0; j < kOwnRows; j++) {
+      const int i = int(threadIdx.x) + j * kThreads, row = i >> 3, piece = i & 7;
+      copy_async16(&s.x[row][(piece ^ (row & 7)) * 8], p.x + int64_t(have_x[j] ? from_x[j] + uint32_t(u) * 8 : 0) * 8,
+                   have_x[j]);
     }
   };
 
@@ -124,25 +156,36 @@ __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
   const auto total_of = [&](int mt, int c, int i) -> float& { return total[((mt * C + c) * 4 + i) * kThreads]; };
   // Ends a range: adds it to the total, or writes it for the blocks that share the sum.
   auto end_range = [&](int range) {
+    if (p.splits == 1) {
+#pragma unroll
+      for (int mt = 0; mt < 2; mt++)
+#pragma unroll
+        for (int c = 0; c < C; c++)
+#pragma unroll
+          for (int i = 0; i < 4; i++)
+            total_of(mt, c, i) = (range == 0 ? 0.0f : total_of(mt, c, i)) + part[mt][c][i];
+    } else {
+      const int thread = int(opaque(threadIdx.x)), width = w0.panels * 16;
+#pragma unroll
+      for (int mt = 0; mt < 2; mt++) {
+        const int panel = first_panel + (thread >> 5 & 3) * (kGlu ? 1 : 2) + (kGlu ? 0 : mt);
+        const int row0 = first_row + (thread >> 7) * C * 8 + 2 * (thread & 3);
+        float* to = p.partials +
+                    (int64_t(range * (kGlu ? 2 : 1) + (kGlu ? mt : 0)) * p.rows + row0) * width + panel * 16 + (thread >> 2 & 7);
+#pragma unroll
+        for (int c = 0; c < C; c++)
+#pragma unroll
+          for (int i = 0; i < 4; i++)
+            if (panel < w0.panels && row0 + c * 8 + (i & 1) < p.rows)
+              to[int64_t(c * 8 + (i & 1)) * width + 8 * (i >> 1)] = part[mt][c][i];
+      }
+    }
 #pragma unroll
     for (int mt = 0; mt < 2; mt++)
 #pragma unroll
       for (int c = 0; c < C; c++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          if (p.splits == 1) {
-            total_of(mt, c, i) = (range == 0 ? 0.0f : total_of(mt, c, i)) + part[mt][c][i];
-          } else {
-            const int matrix = kGlu ? mt : 0;
-            const int panel = first_panel + (kGlu ? wn : 2 * wn + mt);
-            const int n = panel * 16 + (lane >> 2) + 8 * (i >> 1);
-            const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
-            if (row < p.rows && panel < w0.panels)
-              p.partials[((int64_t(range) * (kGlu ? 2 : 1) + matrix) * p.rows + row) * (w0.panels * 16) + n] =
-                  part[mt][c][i];
-          }
-          part[mt][c][i] = 0.0f;
-        }
+        for (int i = 0; i < 4; i++) part[mt][c][i] = 0.0f;
   };
 
 #pragma unroll
@@ -165,14 +208,16 @@ __global__ void __launch_bounds__(kThreads, 1) gemm_kernel(Gemm p) {
   dependency_release();
   if (p.splits > 1) return;
 
+  // Worked out again: nothing of it has to stay in registers meanwhile.
+  const int thread = int(opaque(threadIdx.x)), n0 = (thread >> 2 & 7) + (thread >> 5 & 3) * (kGlu ? 16 : 32);
+  const int row0 = first_row + (thread >> 7) * C * 8 + 2 * (thread & 3);
 #pragma unroll
   for (int mt = 0; mt < (kGlu ? 1 : 2); mt++)
 #pragma unroll
     for (int c = 0; c < C; c++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const int n = (first_panel + (kGlu ? wn : 2 * wn + mt)) * 16 + (lane >> 2) + 8 * (i >> 1);
-        const int row = first_row + (wm * C + c) * 8 + 2 * (lane & 3) + (i & 1);
+        const int n = first_panel * 16 + n0 + mt * 16 + 8 * (i >> 1), row = row0 + c * 8 + (i & 1);
         if (row >= p.rows || n >= w0.n) continue;
         if (kGlu) finish_glu(p.out, row, n, total_of(0, c, i), total_of(1, c, i));
         else finish_linear(p.out, row, n, total_of(mt, c, i));
@@ -208,19 +253,18 @@ template <class F, bool kGlu, int R>
 void start(Context& context, Gemm p) {
   const int own = kGlu ? 4 : 8;
   const int blocks = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
-  launch(context, gemm_kernel<F, kGlu, R>, dim3(unsigned(blocks), unsigned(p.splits)), dim3(kThreads),
+  launch(context, gemm_kernel<F, kGlu, R>, dim3(unsigned(blocks), unsigned(p.splits)), dim3(kThreadsOf<F>),
          kStages * sizeof(Stage<F, R>) + size_t(R) * kPanels * 16 * 4, p);
   if (p.splits == 1) return;
   launch(context, fold_kernel<kGlu>, dim3(unsigned((p.w[0].n + 255) / 256), unsigned(p.rows)), dim3(256), 0, p);
 }
 
-// Rows of a tile: with mins, 128 do not fit the registers.
-int tile_rows(DType t, int rows) { return rows > 64 && t != DType::q4_1 ? 128 : 64; }
+int tile_rows(int rows) { return rows > 64 ? 128 : 64; }
 
 template <class F>
 void choose(Context& context, bool glu, const Gemm& p) {
-  if (tile_rows(F::kType, p.rows) == 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
-  else if constexpr (F::kType != DType::q4_1) glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
+  if (tile_rows(p.rows) == 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
+  else glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
 }
 
 size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
@@ -247,7 +291,7 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   p.rows = product.x.count;
   p.out = product.out;
   const int width = (p.w[0].blocks + 1) / 2 * kUnit, per = range_blocks_host(p.w[0].blocks);
-  const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(p.w[0].dtype, p.rows);
+  const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(p.rows);
   const int tiles = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
   p.splits = 1;
   static const bool allowed = !std::getenv("EYRIE_NO_WGMMA");

@@ -91,34 +91,33 @@ GPU_INLINE uint2 round_four(const Rows& x, float4 v, float4 weight, float scale)
 }
 
 // Rows first.. of x in bf16 to shared memory, `pitch` words apart, zeros up to `words`, by a block of 256 threads. `sums`: 256 floats
-// for each of up to four rows, and as many rows of scales; free again afterwards. A row's latency is what a decode step pays
+// for each of two rows; scales: one a row; both free again afterwards. A row's latency is what a decode step pays
 // for it, so all loads of a pass are independent.
 GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int words, int pitch, float* sums,
                            float* scales) {
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
   if (x.normed) {
-    for (int r0 = 0; r0 < rows; r0 += 4) {
-      float s[4] = {0, 0, 0, 0};
-      for (int i = thread; i < x.k; i += 1024) {
-        float v[4][4];
+    for (int r0 = 0; r0 < rows; r0 += 2) {
+      float s[2] = {0, 0};
+      for (int i = thread; i < x.k; i += 2048) {
+        float v[2][8];
 #pragma unroll
-        for (int j = 0; j < 4; j++)
+        for (int r = 0; r < 2; r++)
 #pragma unroll
-          for (int r = 0; r < 4; r++)
+          for (int j = 0; j < 8; j++)
             v[r][j] = r0 + r < rows && i + 256 * j < x.k
                           ? load_activation(x.x, x.dtype, (first + r0 + r) * x.stride + i + 256 * j)
                           : 0.0f;
 #pragma unroll
-        for (int j = 0; j < 4; j++)
+        for (int j = 0; j < 8; j++)
 #pragma unroll
-          for (int r = 0; r < 4; r++)
+          for (int r = 0; r < 2; r++)
             if (i + 256 * j < x.k) s[r] = fmaf(v[r][j], v[r][j], s[r]);
       }
-#pragma unroll
-      for (int r = 0; r < 4; r++)
-        if (r0 + r < rows) sums[r * 256 + thread] = s[r];
+      sums[thread] = s[0];
+      if (r0 + 1 < rows) sums[256 + thread] = s[1];
       __syncthreads();
-      if (warp < 4 && r0 + warp < rows) {
+      if (warp < 2 && r0 + warp < rows) {
         float p[8];
 #pragma unroll
         for (int k = 0; k < 8; k++) p[k] = sums[warp * 256 + lane + 32 * k];
@@ -127,13 +126,26 @@ GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int
       }
       __syncthreads();
     }
-  }
-  for (int k = 4 * thread; k < 2 * words; k += 1024) {
-    const float4 weight = x.normed ? load_four_weights(x, k) : float4{1, 1, 1, 1};
-#pragma unroll 4
-    for (int r = 0; r < rows; r++)
-      *reinterpret_cast<uint2*>(to + r * pitch + k / 2) =
-          round_four(x, load_four(x, first + r, k), weight, x.normed ? scales[r] : 1.0f);
+    for (int k = 4 * thread; k < 2 * words; k += 2048) {
+      const float4 w0 = load_four_weights(x, k), w1 = load_four_weights(x, k + 1024);
+      for (int r = 0; r < rows; r++) {
+        const float4 v0 = load_four(x, first + r, k), v1 = load_four(x, first + r, k + 1024);
+        uint32_t* at = to + r * pitch + k / 2;
+        *reinterpret_cast<uint2*>(at) = round_four(x, v0, w0, scales[r]);
+        if (k + 1024 < 2 * words) *reinterpret_cast<uint2*>(at + 512) = round_four(x, v1, w1, scales[r]);
+      }
+    }
+  } else {
+    for (int k = 4 * thread; k < 2 * words; k += 4096)
+      for (int r = 0; r < rows; r++) {
+        float4 v[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) v[j] = load_four(x, first + r, k + 1024 * j);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+          if (k + 1024 * j < 2 * words)
+            *reinterpret_cast<uint2*>(to + r * pitch + k / 2 + 512 * j) = round_four(x, v[j], float4{1, 1, 1, 1}, 1.0f);
+      }
   }
   __syncthreads();
 }
