@@ -31,6 +31,7 @@ struct Memory {  // shared
     alignas(16) T q[kWarps][kRows * S::k_pitch];
   };
   static constexpr size_t fixed = (sizeof(Fixed) + 127) / 128 * 128;
+  static constexpr size_t least = fixed + 2 * tile * sizeof(T);
   static constexpr size_t bytes(int tiles) { return fixed + size_t(tiles) * tile * sizeof(T); }
 };
 

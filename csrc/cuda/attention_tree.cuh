@@ -41,7 +41,6 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
   const Request r = request_at(a, b, true);
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
   const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
-  const int64_t k_offset = j * a.k.head, v_offset = j * a.v.head + part * S::columns * int(sizeof(T));
   // Packed rows of a token among this lane's two.
   const auto owns = [&](int token, int h) { return u.row(h) >= token * a.G && u.row(h) < (token + 1) * a.G; };
   const int first_token = first_row / a.G, end_token = min(r.tokens, (first_row + kRows - 1) / a.G + 1);
@@ -77,10 +76,11 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     bad |= __any_sync(~0u, wrong) != 0;
 
     __syncthreads();  // the chunk before is done with
-    copy_tree<T, D, S::k_pitch>(keys, a.k, k_offset, a, t, page, low, r.length);
+    copy_tree<T, D, S::k_pitch>(keys, a.k, j * a.k.head, a, t, page, low, r.length);
     copy_async_commit();
     if (apart) {
-      copy_tree<T, S::columns, S::v_pitch>(values, a.v, v_offset, a, t, page, low, r.length);
+      copy_tree<T, S::columns, S::v_pitch>(values, a.v, j * a.v.head + part * S::columns * int(sizeof(T)), a, t, page,
+                                           low, r.length);
       copy_async_commit();
       copy_async_wait<1>();
     } else {
@@ -110,7 +110,8 @@ GPU_INLINE void tree_run(const Args& a, typename Memory<T, D>::Fixed& x, T* ring
     if (seen) softmax_chunk(a, u, t.start, s, m, l);
     if (!apart) {
       __syncthreads();
-      copy_tree<T, S::columns, S::v_pitch>(values, a.v, v_offset, a, t, page, low, r.length);
+      copy_tree<T, S::columns, S::v_pitch>(values, a.v, j * a.v.head + part * S::columns * int(sizeof(T)), a, t, page,
+                                           low, r.length);
       copy_async_commit();
     }
     copy_async_wait<0>();

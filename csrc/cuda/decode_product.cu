@@ -50,62 +50,103 @@ GPU_INLINE void place(const Product& p, int group, int t, int& matrix, int& pane
   }
 }
 
-template <Mode mode, int T, int C>
-GPU_INLINE void finish(const Product& p, const Partials<T, C>& s, int group, int first_row, int rows) {
-  const int per = range_blocks(p.w[0].blocks), used = (p.w[0].blocks + per - 1) / per;
-  for (int i = threadIdx.x; i < C * 8 * 16; i += kThreads) {
-    const int n = i & 15, col = i >> 4, row = first_row + col;
-    if (col >= rows) break;
-    float y[T];
+// One output of T panels a thread: (row, n) of the block's tile. What finishing it needs from memory is loaded before the sums are
+// there, since nothing is left then to hide the latency behind.
+template <Mode mode, int T>
+struct Late {
+  static_assert(T <= 2);
+  int n, row, out;  // out: of panel 0
+  int matrix, distance;  // from the output of panel 0 to that of panel 1
+  bool live, second, rotated;
+  float bias[T], residual[T];
+  float cosine, sine;
+  int slot;
+
+  GPU_INLINE void prepare(const Product& p, int group, int first_row, int rows) {
+    n = int(threadIdx.x) & 15;
+    const int col = int(threadIdx.x) >> 4;
+    row = first_row + col;
+    int panel;
+    place<mode, T>(p, group, 0, matrix, panel);
+    out = panel * 16 + n;
+    const int outputs = outputs_of(p, matrix);
+    live = col < rows && out < outputs;
+    distance = mode == Mode::qkv && matrix < 2 ? p.heads.d / 2 : 16;
+    second = T == 2 && out + distance < outputs;
 #pragma unroll
-    for (int t = 0; t < T; t++) y[t] = 0.0f;
-    for (int r = 0; r < used; r++) {
-#pragma unroll
-      for (int t = 0; t < T; t++) y[t] += s.part[r][t][col * kStride + n];
-    }
+    for (int t = 0; t < T; t++) bias[t] = residual[t] = 0.0f;
+    rotated = false;
+    cosine = sine = 0.0f;
+    slot = -1;
+    if (!live) return;
     if (mode == Mode::linear) {
 #pragma unroll
       for (int t = 0; t < T; t++) {
-        const int out = (group * T + t) * 16 + n;
-        if (out < p.w[0].n) finish_linear(p.out, row, out, y[t]);
+        if (t && !second) continue;
+        if (p.out.bias) bias[t] = p.out.bias[out + 16 * t];
+        if (p.out.residual)
+          residual[t] = load_activation(p.out.residual, p.out.dtype, row * p.out.residual_stride + out + 16 * t);
       }
-    } else if (mode == Mode::glu) {
-      if (group * 16 + n < p.w[0].n) finish_glu(p.out, row, group * 16 + n, y[0], y[T - 1]);
-    } else {
+    } else if (mode == Mode::qkv) {
       const Heads& h = p.heads;
-      int matrix, panel;
-      place<mode, T>(p, group, 0, matrix, panel);
-      const int out = panel * 16 + n;
-      float a = y[0], b = y[T - 1];
-      const float* bias = matrix == 0 ? h.bq : matrix == 1 ? h.bk : h.bv;
-      const int distance = matrix == 2 ? 16 : h.d / 2;
-      const bool second = out + distance < outputs_of(p, matrix);
-      if (bias) {
-        a += bias[out];
-        if (second) b += bias[out + distance];
+      const float* b = matrix == 0 ? h.bq : matrix == 1 ? h.bk : h.bv;
+      if (b) {
+        bias[0] = b[out];
+        if (second) bias[T - 1] = b[out + distance];
       }
-      const int size = matrix == 2 ? h.e : h.d, head = out / size, d = out % size;
       if (matrix < 2 && h.rope) {
-        const int at = h.rows[row];
-        if (in_range(h.fault, 12, row, at, 0, h.rope_rows)) {
-          const float* cs = h.rope + int64_t(at) * h.d;
-          rotate(a, b, cs[d], cs[h.d / 2 + d]);
+        const int at = h.rows[row], d = out % h.d;
+        rotated = in_range(h.fault, 12, row, at, 0, h.rope_rows);
+        if (rotated) {
+          cosine = h.rope[int64_t(at) * h.d + d];
+          sine = h.rope[int64_t(at) * h.d + h.d / 2 + d];
         }
       }
+      if (matrix > 0) {
+        slot = h.slots[row];
+        if (slot >= 0 && !in_range(h.fault, 13, row, slot, 0, h.k.count * h.k.slots)) slot = -1;
+      }
+    }
+  }
+
+  GPU_INLINE void finish(const Product& p, float (&y)[T]) const {
+    if (!live) return;
+    if (mode == Mode::linear) {
+#pragma unroll
+      for (int t = 0; t < T; t++) {
+        if (t && !second) continue;
+        float v = y[t];
+        if (p.out.bias) v += bias[t];
+        if (p.out.residual) v += residual[t];
+        store_activation(p.out.out, p.out.dtype, row * p.out.out_stride + out + 16 * t, v);
+      }
+    } else if (mode == Mode::glu) {
+      finish_glu(p.out, row, out, y[0], y[T - 1]);
+    } else {
+      const Heads& h = p.heads;
+      float a = y[0], b = y[T - 1];
+      if (matrix == 0 ? h.bq : matrix == 1 ? h.bk : h.bv) {
+        a += bias[0];
+        b += bias[T - 1];
+      }
+      if (rotated) rotate(a, b, cosine, sine);
       if (matrix == 0) {
         const int64_t q = int64_t(row) * p.w[0].n + out;
         store_activation(h.q, h.q_dtype, q, a);
         store_activation(h.q, h.q_dtype, q + distance, b);
-      } else {
-        const int slot = h.slots[row];
-        const Pages& pages = matrix == 1 ? h.k : h.v;
-        if (slot < 0 || !in_range(h.fault, 13, row, slot, 0, pages.count * pages.slots)) continue;
-        store_page(pages, slot, head, d, a);
-        if (second) store_page(pages, slot, (out + distance) / size, (out + distance) % size, b);
+      } else if (slot >= 0) {
+        const int size = matrix == 2 ? h.e : h.d;
+        store_head(matrix == 1, h, out / size, out % size, a);
+        if (second) store_head(matrix == 1, h, (out + distance) / size, (out + distance) % size, b);
       }
     }
   }
-}
+
+  GPU_INLINE void store_head(bool key, const Heads& h, int head, int d, float v) const {
+    if (key) store_page(h.k, slot, head, d, v);
+    else store_page(h.v, slot, head, d, v);
+  }
+};
 
 // Block J of a unit; x: word `word` on of the columns.
 template <class F, int J, int C>
@@ -153,11 +194,16 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
       for (int t = 0; t < T; t++) F::load(raw[d][t], w0, panel[t], first + 2 * d, lane);
     }
 
+  // The next kernel may bring its own weights on their way beside this one (it has room for a second block).
+  dependency_release();
   // Weights are on their way; now the rows, which the kernel before may still write.
   dependency_wait();
   const int first_row = blockIdx.y * rows_at_once, rows = min(rows_at_once, p.x.count - first_row);
   const int words = (blocks + 1) / 2 * 32, stride = words + 4;  // of a row, in pairs of bf16
   stage_rows(p.x, first_row, rows, xs, words, stride, &s.part[0][0][0], s.scales);
+
+  Late<mode, T> late;
+  late.prepare(p, group, first_row, rows);
 
   float acc[T][C][4] = {};
   int column[C];
@@ -193,9 +239,21 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
       if (i == per / 2 - 1 || i == units - 1) flush(2 * warp + (i >= per / 2));
     }
   }
-  dependency_release();
   __syncthreads();
-  finish<mode, T, C>(p, s, group, first_row, rows);
+  const int used = (blocks + per - 1) / per;
+  float y[T], v[kRanges][T];
+#pragma unroll
+  for (int r = 0; r < kRanges; r++)
+#pragma unroll
+    for (int t = 0; t < T; t++) v[r][t] = late.live && r < used ? s.part[r][t][(late.row - first_row) * kStride + late.n] : 0.0f;
+#pragma unroll
+  for (int t = 0; t < T; t++) {
+    y[t] = 0.0f;
+#pragma unroll
+    for (int r = 0; r < kRanges; r++)
+      if (r < used) y[t] += v[r][t];
+  }
+  late.finish(p, y);
 }
 
 template <class F, Mode mode, int T, int C>

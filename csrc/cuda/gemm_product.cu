@@ -195,18 +195,13 @@ __global__ void __launch_bounds__(256) fold_kernel(Gemm p) {
   else finish_linear(p.out, row, n, y[0]);
 }
 
-// Rows as the product takes them: normalised, rounded to bf16, padded with zeros. A warp a row.
+// Rows as the product takes them: normalised, rounded to bf16, padded with zeros. A block a row.
 __global__ void __launch_bounds__(256) round_rows(Rows x, bf16* out, int width) {
+  GPU_SHARED(memory);
+  float* const sums = reinterpret_cast<float*>(memory);
   dependency_wait();
-  const int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
-  if (row >= x.count) return;
-  const float scale = row_scale(x, row);
-  uint32_t* to = reinterpret_cast<uint32_t*>(out + int64_t(row) * width);
-  for (int i = lane; i < width / 2; i += 32) {
-    const int k = 2 * i;
-    to[i] =
-        pack_bf16(k < x.k ? row_value(x, row, k, scale) : 0.0f, k + 1 < x.k ? row_value(x, row, k + 1, scale) : 0.0f);
-  }
+  stage_rows(x, int(blockIdx.x), 1, reinterpret_cast<uint32_t*>(out + int64_t(blockIdx.x) * width), width / 2, 0, sums,
+             sums + 256);
 }
 
 template <class F, bool kGlu, int R>
@@ -271,8 +266,8 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   p.x = direct ? static_cast<const bf16*>(x.x) : reinterpret_cast<const bf16*>(scratch);
   p.x_stride = direct ? x.stride : width;
   if (!direct)
-    launch(context, round_rows, dim3(unsigned((p.rows + 7) / 8)), dim3(256), 0, x, reinterpret_cast<bf16*>(scratch),
-           width);
+    launch(context, round_rows, dim3(unsigned(p.rows)), dim3(256), 257 * sizeof(float), x,
+           reinterpret_cast<bf16*>(scratch), width);
   if (warpgroups && hopper_product(context, p)) return;
   switch (p.w[0].dtype) {
     case DType::bf16: return choose<WeightsBf16>(context, glu, p);

@@ -128,14 +128,12 @@ GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int
       __syncthreads();
     }
   }
-  const int groups = words / 2;  // of four elements
-#pragma unroll 4
-  for (int i = thread; i < rows * groups; i += 256) {
-    const int r = i / groups, k = i % groups * 4;
-    const float4 v = load_four(x, first + r, k);
+  for (int k = 4 * thread; k < 2 * words; k += 1024) {
     const float4 weight = x.normed ? load_four_weights(x, k) : float4{1, 1, 1, 1};
-    const uint2 packed = round_four(x, v, weight, x.normed ? scales[r] : 1.0f);
-    *reinterpret_cast<uint2*>(to + r * pitch + k / 2) = packed;
+#pragma unroll 4
+    for (int r = 0; r < rows; r++)
+      *reinterpret_cast<uint2*>(to + r * pitch + k / 2) =
+          round_four(x, load_four(x, first + r, k), weight, x.normed ? scales[r] : 1.0f);
   }
   __syncthreads();
 }
