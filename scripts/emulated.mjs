@@ -32,12 +32,12 @@ try {
   if (words.includes('--build')) {
     say(addon);
   } else {
-    const named = words.filter((word) => !word.startsWith('-'));
-    const flags = words.filter((word) => word.startsWith('-') && word !== '--asan');
-    if (asan) flags.push('--testTimeout=600000');
+    const rest = words.filter((word) => word !== '--asan');
+    const named = rest.some((word, i) => !word.startsWith('-') && rest[i - 1] !== '-t');
+    const tests = named ? [] : asan ? ASAN_TESTS : TESTS;
+    if (asan) tests.push('--testTimeout=600000');
     const env = { ...process.env, EYRIE_ADDON: addon, EYRIE_TEST_DEVICES: 'cuda', ...sanitizers };
-    const tests = named.length ? named : asan ? ASAN_TESTS : TESTS;
-    runBin('vitest', 'vitest.mjs', ['run', ...flags, ...tests], { env });
+    runBin('vitest', 'vitest.mjs', ['run', ...rest, ...tests], { env });
   }
 } catch (error) {
   fail(error.message);
