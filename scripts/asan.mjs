@@ -3,15 +3,15 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fail, output, root, run, runBin, say, which } from './util.mjs';
+import { fail, root, run, runBin, sanitizerEnvironment, say, which } from './util.mjs';
 
 // Parts of paths, as vitest takes them.
 const TESTS = ['test/ops/', 'test/weights/fuzz', 'hostile', 'test/fuzz/', 'test/packaging/'];
 
 const folder = join(root, 'build/asan');
 const cxx = process.env.CXX ?? 'g++';
-const library = output(cxx, ['-print-file-name=libasan.so']);
-if (!library || !existsSync(library)) {
+const sanitizers = sanitizerEnvironment(cxx);
+if (!sanitizers) {
   say(`skipped: ${cxx} has no libasan.so`);
   process.exit(0);
 }
@@ -33,10 +33,7 @@ try {
     EYRIE_FUZZ: '600',
     ...process.env,
     EYRIE_ADDON: join(folder, 'out/eyrie.node'),
-    // libstdc++ too: without it, an exception thrown by the addon is unknown to the interceptors.
-    LD_PRELOAD: `${library} ${output(cxx, ['-print-file-name=libstdc++.so.6'])}`,
-    ASAN_OPTIONS: 'detect_leaks=0:detect_stack_use_after_return=1',
-    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+    ...sanitizers,
   };
   runBin(
     'vitest',

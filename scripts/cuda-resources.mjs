@@ -1,12 +1,13 @@
 // `npm run check:cuda`: what ptxas makes of every kernel in csrc/cuda, for every architecture of a release. Fails on a spill, a stack
-// frame or local memory, on more registers or static shared memory than csrc/cuda/budgets.json allows, and, where cuobjdump is
-// (PATH, beside nvcc, or EYRIE_CUOBJDUMP), on a kernel that lacks the instructions listed there.
-//   node scripts/cuda-resources.mjs [--archs 80,90a] [--write] [words in file names]
-// --write records the registers in use as the budgets, rounded up to what hardware allocates. Needs nvcc, no GPU.
+// frame, local memory or static shared memory, on more registers than the first fitting entry of csrc/cuda/budgets.json allows, and, where
+// cuobjdump is (PATH, beside nvcc, or EYRIE_CUOBJDUMP), on a kernel that lacks the instructions listed there.
+//   node scripts/cuda-resources.mjs [--archs 80,90a] [--except WORD] [words in file names]
+// --except leaves out files whose name contains the word. Needs nvcc, no GPU.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
+import { parseArgs } from 'node:util';
 import { fail, nvcc, root, say, which } from './util.mjs';
 
 const ARCHS = ['80', '86', '89', '90a', '100', '120'];
@@ -76,10 +77,7 @@ function demangle(symbols) {
   return new Map(symbols.map((symbol, i) => [symbol, names[i]]));
 }
 
-/** gemm_kernel of `void eyrie::cuda::(anonymous namespace)::gemm_kernel<128, 2>(int)`. */
-const baseName = (name) =>
-  /([A-Za-z_]\w*)(?:<.*>)?\(/.exec(name.replace(/\(anonymous namespace\)::/g, ''))?.[1] ?? name;
-/** gemm_kernel<128, 2> of the same. */
+/** gemm_kernel<128, 2> of `void eyrie::cuda::(anonymous namespace)::gemm_kernel<128, 2>(int)`. */
 const shortName = (name) => {
   const plain = name
     .replace(/\(anonymous namespace\)::/g, '')
@@ -112,19 +110,23 @@ function machineCode(tool, cubin) {
 
 try {
   const compiler = nvcc();
-  if (!compiler) fail('nvcc is not here: install the CUDA toolkit or set CUDACXX');
-  const words = process.argv.slice(2);
-  const write = words.includes('--write');
-  const at = words.indexOf('--archs');
-  const archs = at < 0 ? ARCHS : words[at + 1].split(',');
-  const named = words.filter((word, i) => !word.startsWith('--') && (at < 0 || i !== at + 1));
-  const budgets = existsSync(budgetsPath)
-    ? JSON.parse(readFileSync(budgetsPath, 'utf8'))
-    : { kernels: {}, instructions: [] };
+  if (!compiler) {
+    say('skipped: nvcc is not here; install the CUDA toolkit or set CUDACXX');
+    process.exit(0);
+  }
+  const { values: options, positionals: named } = parseArgs({
+    allowPositionals: true,
+    options: { archs: { type: 'string', default: ARCHS.join(',') }, except: { type: 'string' } },
+  });
+  const archs = options.archs.split(',');
+  const chosen = (file) =>
+    (!named.length || named.some((word) => file.includes(word))) &&
+    !(options.except && file.includes(options.except));
+  const budgets = JSON.parse(readFileSync(budgetsPath, 'utf8'));
   const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' }).stdout;
   mkdirSync(folder, { recursive: true });
   const jobs = readdirSync(sources)
-    .filter((f) => f.endsWith('.cu') && (!named.length || named.some((word) => f.includes(word))))
+    .filter((f) => f.endsWith('.cu') && chosen(f))
     .flatMap((f) =>
       archs.filter((arch) => !f.endsWith('_sm90a.cu') || arch === '90a').map((arch) => [f, arch]),
     );
@@ -143,29 +145,23 @@ try {
   const tool = cuobjdump(compiler);
   const code = new Map();
   const problems = [];
-  const found = {};
   const table = new Map();
   for (const row of rows) {
     const name = names.get(row.symbol);
-    const [base, short] = [baseName(name), shortName(name)];
+    const short = shortName(name);
     const where = `${row.file} sm_${row.arch} ${short}`;
     if (row.spills || row.stack || row.local)
       problems.push(
         `${where}: ${row.spills} bytes of spills, ${row.stack} of stack, ${row.local} of local memory`,
       );
-    found[base] ??= { registers: 0, shared: 0 };
-    const most = found[base];
-    most.registers = Math.max(most.registers, Math.ceil(row.registers / 8) * 8);
-    most.shared = Math.max(most.shared, row.shared);
-    const budget = budgets.kernels[base];
-    if (!write && !budget) problems.push(`${where}: no budget for ${base}; add one (--write)`);
-    else if (!write)
-      for (const what of ['registers', 'shared'])
-        if (row[what] > budget[what])
-          problems.push(`${where}: ${what} ${row[what]}, the budget is ${budget[what]}`);
-    const line = table.get(`${row.file} ${short}`) ?? { file: row.file, short, registers: {}, shared: 0 };
+    if (row.shared) problems.push(`${where}: ${row.shared} bytes of static shared memory`);
+    const budget = budgets.registers.find(({ kernel }) => new RegExp(kernel).test(short));
+    if (row.registers > budget.most)
+      problems.push(
+        `${where}: ${row.registers} registers, the budget of /${budget.kernel}/ is ${budget.most}`,
+      );
+    const line = table.get(`${row.file} ${short}`) ?? { file: row.file, short, registers: {} };
     line.registers[row.arch] = row.registers;
-    line.shared = Math.max(line.shared, row.shared);
     table.set(`${row.file} ${short}`, line);
     for (const { kernel, any } of budgets.instructions) {
       if (!tool || !new RegExp(kernel).test(short)) continue;
@@ -176,15 +172,10 @@ try {
     }
   }
   const width = Math.min(90, Math.max(20, ...[...table.values()].map((line) => line.short.length)));
-  console.log(`${'registers'.padEnd(width)} ${archs.map((arch) => arch.padStart(4)).join('')}  shared`);
+  console.log(`${'registers'.padEnd(width)} ${archs.map((arch) => arch.padStart(4)).join('')}`);
   for (const line of [...table.values()].sort((a, b) => (a.file + a.short < b.file + b.short ? -1 : 1))) {
     const cells = archs.map((arch) => String(line.registers[arch] ?? '').padStart(4)).join('');
-    console.log(`${line.short.slice(0, width).padEnd(width)} ${cells}  ${line.shared}`);
-  }
-  if (write) {
-    const all = named.length ? { ...budgets.kernels, ...found } : found;
-    const kernels = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
-    writeFileSync(budgetsPath, `${JSON.stringify({ ...budgets, kernels }, null, 2)}\n`);
+    console.log(`${line.short.slice(0, width).padEnd(width)} ${cells}`);
   }
   for (const problem of problems) console.error(problem);
   if (problems.length) fail(`${problems.length} problems`);

@@ -6,9 +6,13 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { MUTATIONS } from '../test/cuda/mutations.mjs';
-import { fail, root, say } from './util.mjs';
+import { fail, output, root, say } from './util.mjs';
 
 const cxx = process.env.CXX ?? 'g++';
+if (!output(cxx, ['--version'])) {
+  say(`skipped: ${cxx} is not here`);
+  process.exit(0);
+}
 const folder = join(root, 'build/mutations');
 const fixtures = join(root, 'test/cuda/fixtures');
 const flags = [

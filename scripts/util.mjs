@@ -53,6 +53,18 @@ export function gpu() {
   return existsSync('/dev/nvidiactl') || Boolean(output('nvidia-smi', ['-L']));
 }
 
+/** What an addon with sanitizers needs in the environment of Node; null when the compiler has no libasan.so. */
+export function sanitizerEnvironment(cxx) {
+  const library = output(cxx, ['-print-file-name=libasan.so']);
+  if (!library || !existsSync(library)) return null;
+  return {
+    // libstdc++ too: without it, an exception thrown by the addon is unknown to the interceptors.
+    LD_PRELOAD: `${library} ${output(cxx, ['-print-file-name=libstdc++.so.6'])}`,
+    ASAN_OPTIONS: 'detect_leaks=0:detect_stack_use_after_return=1',
+    UBSAN_OPTIONS: 'print_stacktrace=1:halt_on_error=1',
+  };
+}
+
 /** The value of an entry in a CMakeCache.txt, or null. */
 export function cached(folder, name) {
   const path = join(folder, 'CMakeCache.txt');

@@ -10,7 +10,7 @@ import {
   pagedAttention,
   Tensor,
 } from '../../dist/ops/index.js';
-import { PAGE, randomMatrixBytes, Scope } from '../data.mjs';
+import { PAGE, randomMatrixBytes } from '../data.mjs';
 import { bytesOf, configOf } from './synthetic.mjs';
 import { timeCalls } from './timing.mjs';
 

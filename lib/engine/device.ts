@@ -32,8 +32,11 @@ export function chooseDevice(
     if (cuda.devices > 0 && memory.total <= freeBytes('cuda:0')) return { device: 'cuda:0', memory };
   }
   const device = wanted === 'auto' ? 'cpu' : wanted;
-  if (device.startsWith('cuda') && cuda.devices === 0)
-    throw new EyrieError('EYRIE_NO_DEVICE', `device ${device}: ${cuda.message}`);
+  const gpu = /^cuda(?::(\d+))?$/.exec(device);
+  if (gpu && Number(gpu[1] ?? 0) >= cuda.devices) {
+    const why = cuda.devices === 0 ? cuda.message : `there are ${cuda.devices}`;
+    throw new EyrieError('EYRIE_NO_DEVICE', `device ${device}: ${why}`);
+  }
   const memory = plan(device);
   checkMemory(path, memory, device, freeBytes(device));
   return { device, memory };

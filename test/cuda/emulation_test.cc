@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "cuda/gpu.cuh"
+#include "emulation/config.h"
+#include "emulation/launch.h"
 
 namespace {
 

@@ -112,8 +112,7 @@ describe('LLM', () => {
     expect(early).toMatchObject({ finishReason: 'abort', ids: [] });
     const many = await llm.complete('abc', { n: 3, maxTokens: 100, signal: AbortSignal.abort() }).result();
     expect(many.choices.map((c) => c.finishReason)).toEqual(['abort', 'abort', 'abort']);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(llm.engine.freePages).toBe(llm.engine.pages);
+    await expect.poll(() => llm.engine.freePages, { timeout: 10_000 }).toBe(llm.engine.pages);
   });
 
   it('starts what is submitted the moment another generation ends', async () => {
@@ -174,7 +173,7 @@ describe('load', () => {
       'EYRIE_INVALID_ARGUMENT',
     ],
     ['more memory than there is', goldenGguf('llama-q8_0'), { kvTokens: 2 ** 40 }, 'EYRIE_OUT_OF_MEMORY'],
-    ['a device that is not there', goldenGguf('llama-q8_0'), { device: 'cuda:0' }, 'EYRIE_UNSUPPORTED'],
+    ['a device that is not there', goldenGguf('llama-q8_0'), { device: 'cuda:99' }, 'EYRIE_NO_DEVICE'],
     ['an unknown level', goldenGguf('llama-q8_0'), { level: 'mmx' }, 'EYRIE_NO_DEVICE'],
     ['no threads', goldenGguf('llama-q8_0'), { threads: 0 }, 'EYRIE_INVALID_ARGUMENT'],
     [

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ERROR_CODES } from '../../lib/errors.ts';
 import { native } from '../../lib/native/load.ts';
 import { OPS } from '../../lib/native/ops.gen.ts';
+import { backends } from '../helpers/describe-op.ts';
 import { Random } from '../helpers/random.ts';
 import { Calls, parse } from './calls.ts';
 
@@ -11,12 +12,12 @@ const rounds = Number(process.env.EYRIE_FUZZ ?? 200);
 const addon = native();
 
 describe('random calls', () => {
-  for (const level of addon.machine().levels) {
+  for (const { name: where, device, level } of backends) {
     it.each(OPS)(
-      `$name survives (${level})`,
+      `$name survives (${where})`,
       { timeout: 60_000 + rounds * 100 },
       async ({ name, signature }) => {
-        const stream = addon.createStream('cpu', 2, level);
+        const stream = addon.createStream(device, 2, level);
         const calls = new Calls(addon, stream, new Random(name.length * 31 + level.length));
         const args = parse(signature);
         const seen = new Map<string, number>();

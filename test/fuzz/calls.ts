@@ -25,7 +25,7 @@ export function parse(signature: string): Arg[] {
     .split(/\s+/)
     .filter((word) => word !== '->')
     .map((word) => {
-      const m = /^(\w+):(\w+)~?(?:\[([^\]]+)\])?([!?]*)$/.exec(word)!;
+      const m = /^(\w+):(\w+)~?(?:\[([^\]]+)\])?([!?^]*)$/.exec(word)!;
       return { name: m[1]!, type: m[2]!, dims: m[3]?.split(',') ?? null, optional: m[4]!.includes('?') };
     });
 }

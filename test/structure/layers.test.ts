@@ -63,6 +63,8 @@ describe('the judge itself', () => {
     ['a core that sees a backend', 'csrc/core/x.cc', '#include "cpu/host/levels.h"'],
     ['a backend that sees its user', 'csrc/cuda/x.cu', '#include "napi/call.h"'],
     ['a backend that sees the other', 'csrc/cuda/x.cu', '#include "cpu/math.h"'],
+    ['an emulation that sees CUDA', 'csrc/emulation/x.cc', '#include <cuda_runtime.h>'],
+    ['a kernel that sees how it is emulated', 'csrc/cuda/x.cu', '#include "emulation/fibers.h"'],
     ['the addon that sees CUDA kernels', 'csrc/napi/x.cc', '#include "cuda/kernels.h"'],
     ['the host that sees kernels of a level', 'csrc/cpu/host/x.cc', '#include "cpu/math.h"'],
   ])('notices %s', (_, path, text) => {
@@ -72,6 +74,7 @@ describe('the judge itself', () => {
   it.each([
     ['core', 'csrc/cpu/x.cc', '#include "core/call.h"\n#include <math.h>'],
     ['the CUDA backend without CUDA', 'csrc/napi/x.cc', '#include "cuda/backend.h"'],
+    ['kernels that may be emulated', 'csrc/cuda/gpu.cuh', '#include "emulation/emulation.h"'],
     ['CUDA headers in cuda', 'csrc/cuda/x.cu', '#include <cuda_bf16.h>'],
   ])('lets pass: %s', (_, path, text) => {
     expect(upwardIncludes([{ path, text }])).toEqual([]);

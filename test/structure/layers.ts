@@ -49,13 +49,14 @@ const LIB_FILES: Record<string, readonly string[]> = {
   'index.ts': Object.keys(LIB).filter((room) => room !== 'cli'),
 };
 
-/** The rooms of csrc/. cuda/backend.h is the CUDA backend without CUDA's headers. */
+/** The rooms of csrc/, and single headers: cuda/backend.h is the CUDA backend without CUDA's headers, emulation.h takes their place. */
 const CSRC: Record<string, readonly string[]> = {
   core: [],
   'cpu/simd': ['core'],
   cpu: ['core', 'cpu/simd'],
   'cpu/host': ['core'],
-  cuda: ['core'],
+  cuda: ['core', 'emulation/emulation.h'],
+  emulation: ['core', 'cuda/backend.h', 'cuda/faults.h', 'cuda/kernels.h'],
   napi: ['core', 'cpu/host', 'cuda/backend.h'],
   tools: ['core', 'cuda'],
 };
@@ -139,5 +140,5 @@ function csrcRoom(path: string): string | null {
   if (path.startsWith('cpu/host/')) return 'cpu/host';
   if (path.startsWith('cpu/simd/')) return 'cpu/simd';
   const room = path.split('/')[0]!;
-  return path.includes('/') && room in CSRC ? room : path.startsWith('emulation/') ? 'cuda' : null;
+  return path.includes('/') && room in CSRC ? room : null;
 }
