@@ -1,0 +1,105 @@
+// Paged attention for few rows a request: what the kernel's blocks share. A chunk is done by a group of four warps instead of by
+// one: each scores a quarter of the steps, all take the softmax of the whole chunk, and each does a quarter of the values' columns,
+// so that the sums are those of a unit (attention.cuh), bit for bit, and a chunk takes a quarter of the time. What a warp multiplies
+// it has copied itself: half a chunk of keys or values is a stage, in a ring of the warp's own.
+#pragma once
+#include "cuda/attention_runs.cuh"
+
+namespace eyrie::cuda::attention {
+
+constexpr int kTeam = 4;  // warps of a group
+constexpr int kHalf = kChunk / 2, kHalfSteps = kSteps / 2;
+static_assert(kHalfSteps == kTeam, "a warp scores one step of a stage");
+
+struct Split {  // passed by value to the kernel
+  int groups;  // of a block
+  int ring;  // chunks that a warp has room for
+  int slots;  // units of a request that are worked on beside each other
+  int splits;  // blocks of a unit, at most
+  int fill;  // of them, those that keep the device busy
+  int most_chunks;  // of a unit whose chunks may leave partial results
+};
+
+template <class T, int D>
+struct Decode {
+  static constexpr int column_warps = D % 64 == 0 ? kTeam : D / 32;
+  static constexpr int columns = D / column_warps;  // of a warp
+  static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
+  static constexpr int k_stage = kStep * k_pitch, v_stage = kHalf * v_pitch;  // elements
+  static constexpr int chunk = 2 * (k_stage + v_stage);
+  static constexpr int state = D + 4;  // floats of a partial result
+  static constexpr int most_groups = D <= 64 ? 4 : D <= 128 ? 2 : 1;
+  static_assert(most_groups == 1 || columns / 8 * kTeam <= 2 * kSteps, "a group's values fit where its scores were");
+  struct Group {
+    float4 scores[2 * kSteps][32];  // later the values that group 0 folds
+    float4 sums[32];
+  };
+  struct Fixed {
+    int last;
+    alignas(16) RowInfo rows[most_groups * kTeam][kRows];
+    alignas(16) T q[kRows * k_pitch];
+  };
+  static constexpr size_t fixed = (sizeof(Fixed) + 127) / 128 * 128;
+  static constexpr size_t bytes(int groups, int ring) {
+    return fixed + size_t(groups) * (sizeof(Group) + size_t(ring) * kTeam * chunk * sizeof(T));
+  }
+};
+
+// Queries of a unit by the whole block, all loads at once.
+template <class T, int D>
+GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, int first_row, T* tile) {
+  constexpr int team = kTeam * 32, turns = kRows * D / team;
+  if (threadIdx.x >= team) return;
+  with_type(a, [&](auto type) {
+    using In = decltype(type);
+    float x[turns];
+#pragma unroll
+    for (int i = 0; i < turns; i++) {
+      const int row = first_row + (int(threadIdx.x) + i * team) / D, column = (int(threadIdx.x) + i * team) % D;
+      x[i] = 0;
+      if (row < r.tokens * a.G)
+        x[i] = to_float(static_cast<const In*>(a.q)[int64_t(r.row + row / a.G) * a.q_row +
+                                                    int64_t(j * a.G + row % a.G) * a.q_head + column]);
+    }
+#pragma unroll
+    for (int i = 0; i < turns; i++) {
+      const int at = int(threadIdx.x) + i * team;
+      tile[at / D * (D + kPad) + at % D] = from_float<T>(x[i]);
+    }
+  });
+}
+
+// What a warp copies of a unit's chunks: its step of half a chunk's keys, its columns of half a chunk's values. What is copied
+// into a slot is of the kind that was there: it goes where a stage has just been multiplied.
+template <class T, int D>
+struct Feed {
+  using M = Decode<T, D>;
+  int b, j, low, high, end;  // end: of the chunks
+  Steps steps;  // of the chunk that is copied
+
+  static GPU_INLINE int keys(int half) { return half * M::k_stage; }
+  static GPU_INLINE int values(int half) { return 2 * M::k_stage + half * M::v_stage; }
+  // The first stage of `chunk` comes next, and `stride` later another chunk.
+  GPU_INLINE void enter(const Args& a, int chunk, int stride) {
+    if (chunk >= end) return;
+    steps.use(a, b, chunk * kChunk, low, high);
+    if (chunk + stride < end) steps.fetch(a, b, (chunk + stride) * kChunk, low, high);
+  }
+  GPU_INLINE void issue_keys(const Args& a, T* slot, int chunk, int half) {
+    const int member = int(threadIdx.x >> 5) % kTeam;
+    if (chunk < end)
+      copy_rows<T, D, M::k_pitch, 32, kStep>(slot + keys(half), a.k, j * a.k.head, steps, half * kHalfSteps + member,
+                                             chunk * kChunk, low, high);
+    copy_async_commit();
+  }
+  GPU_INLINE void issue_values(const Args& a, T* slot, int chunk, int half) {
+    const int member = int(threadIdx.x >> 5) % kTeam;
+    const int64_t at = j * a.v.head + member * M::columns * int(sizeof(T));
+    if (chunk < end && member < M::column_warps)
+      copy_rows<T, M::columns, M::v_pitch, 32, kHalf>(slot + values(half), a.v, at, steps, half * kHalfSteps,
+                                                      chunk * kChunk, low, high);
+    copy_async_commit();
+  }
+};
+
+}  // namespace eyrie::cuda::attention
