@@ -1,6 +1,6 @@
 // Paged attention for few rows a request (decoding, short drafts): nothing is planned. A block belongs to a request, a kv head and
 // a unit of 16 packed rows; the unit's chunks are dealt out to as many blocks as keep the device busy, and within a block to groups
-// of four warps. One block folds what it has computed in registers; of several the last to arrive folds the partial results.
+// of warps. One block folds what it has computed in registers; of several the last to arrive folds the partial results.
 #include <algorithm>
 
 #include "cuda/attention_decode.cuh"
@@ -17,7 +17,7 @@ constexpr int64_t kMostTickets = int64_t(1) << 20;
 template <class T, int D>
 GPU_INLINE void fold_unit(const Args& a, const Request& r, int j, int first_row, const float* partials, int64_t step,
                           int chunks) {
-  constexpr int columns = Shape<D>::columns, parts = Shape<D>::parts, wide = columns > 64 ? 4 : 2;
+  constexpr int wide = D < 128 ? 1 : 2, columns = 32 * wide, parts = D / columns;
   const int rows = min(kRows, r.tokens * a.G - first_row);
 #pragma unroll 1
   for (int i = int(threadIdx.x >> 5); i < rows * parts; i += int(blockDim.x >> 5)) {
@@ -28,7 +28,7 @@ GPU_INLINE void fold_unit(const Args& a, const Request& r, int j, int first_row,
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
+__global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team * 32, 1)
     attention_decode_kernel(const __grid_constant__ Args a, const Split p) {
   dependency_wait();
   using M = Decode<T, D>;
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
   auto& x = *reinterpret_cast<typename M::Fixed*>(memory);
   auto* area = reinterpret_cast<typename M::Group*>(memory + M::fixed);
   const int b = int(blockIdx.z), j = int(blockIdx.y), slot = int(blockIdx.x) % p.slots, split = int(blockIdx.x) / p.slots;
-  const int warp = int(threadIdx.x >> 5), lane = int(threadIdx.x & 31), group = warp / kTeam, member = warp % kTeam;
+  const int warp = int(threadIdx.x >> 5), lane = int(threadIdx.x & 31), group = warp / M::team, member = warp % M::team;
 
   // What decides about everything else is read at once, the block table for the case that nothing is out of sight.
   const int begin_row = a.q_start[b], end_row = a.q_start[b + 1], length = a.seq_lens[b];
@@ -54,6 +54,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
   }
   if (!valid) return;
   const Request r = request_from(a, begin_row, end_row, length, false);
+  if (threadIdx.x == 0) x.request = r;
   const int units = (r.tokens * a.G + kRows - 1) / kRows;
 
 #pragma unroll 1
@@ -84,9 +85,10 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
     load_queries_together<T, D>(a, r, j, unit * kRows, x.q);
     __syncthreads();
 
-    const int packed = a.T * a.G;  // rows of partial results of a chunk and head
-    float* partials = a.partials + (int64_t(j) * packed + r.row * a.G) * M::state;
-    const int64_t step = int64_t(a.J) * packed * M::state;
+    // Partial results: of a chunk, a head, a packed row of the call.
+    const auto partials = [&](int chunk) {
+      return a.partials + ((int64_t(chunk) * a.J + int(blockIdx.y)) * a.T + x.request.row) * a.G * M::state;
+    };
     State<C> state;
     clear(state);
     int out = 0;
@@ -100,15 +102,19 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
       feed.enter(a, later, stride);
 #pragma unroll 1
       for (int half = 0; half < 2; half++) {
-        const int i = half * kHalfSteps + member;
-        float s0[4] = {}, s1[4] = {};
         wait_pending(4 * p.ring - 1);
         __syncwarp();
-        if (live && seen(i)) score_step<T, D>(s0, s1, x.q, at + feed.keys(half) + key_row() * M::k_pitch);
+#pragma unroll
+        for (int n = 0; n < M::steps; n++) {
+          const int i = half * kHalfSteps + member * M::steps + n;
+          float s0[4] = {}, s1[4] = {};
+          const T* keys = at + feed.keys(half) + (n * kStep + key_row()) * M::k_pitch;
+          if (live && seen(i)) score_step<T, D>(s0, s1, x.q, keys);
+          area[group].scores[2 * i][lane] = make_float4(s0[0], s0[1], s0[2], s0[3]);
+          area[group].scores[2 * i + 1][lane] = make_float4(s1[0], s1[1], s1[2], s1[3]);
+        }
         __syncwarp();
         feed.issue_keys(a, at, later, half);
-        area[group].scores[2 * i][lane] = make_float4(s0[0], s0[1], s0[2], s0[3]);
-        area[group].scores[2 * i + 1][lane] = make_float4(s1[0], s1[1], s1[2], s1[3]);
       }
       __syncthreads();
       float m[2] = {-kInfinity, -kInfinity}, l[2] = {}, o[C / 8][4] = {};
@@ -136,7 +142,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
       }
       if (active > 1) {
         if (live) {
-          float* rows = partials + (c - chunk0) * step;
+          float* rows = partials(c - chunk0);
           if (member < M::column_warps) store_values<D, C>(u, rows, member * C, o);
           if (member == 0) store_sums<D>(u, rows, m, l, feed.steps.bad);
         }
@@ -177,7 +183,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
     copy_async_wait<0>();
 
     if (active == 1) {
-      if (group == 0 && member < M::column_warps) write_state(a, r, u, j, member, state, feed.steps.bad);
+      if (group == 0 && member < M::column_warps) write_state(a, x.request, u, j, member, state, feed.steps.bad);
       continue;
     }
     __threadfence();
@@ -191,7 +197,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* kTeam * 32, 1)
     __syncthreads();
     if (!x.last) continue;
     __threadfence();
-    fold_unit<T, D>(a, r, j, unit * kRows, partials, step, chunks);
+    fold_unit<T, D>(a, x.request, j, unit * kRows, partials(0), int64_t(a.J) * a.T * a.G * M::state, chunks);
   }
 }
 
@@ -221,10 +227,10 @@ bool run(Args a, Context& context) {
   // With work for every multiprocessor two small blocks share it; else a block has it for itself, with more groups.
   const bool busy = units >= context.sms;
   const size_t half = (context.shared_limit + 1024) / 2 - 1024;
-  p.groups = busy ? 1 : M::most_groups;
+  p.groups = busy ? std::max(1, M::most_groups / 2) : M::most_groups;
   while (p.groups > 1 && M::bytes(p.groups, 1) > context.shared_limit) p.groups /= 2;
   if (M::bytes(p.groups, 1) > context.shared_limit) return false;
-  const bool pair = busy && M::bytes(1, 1) <= half;
+  const bool pair = busy && M::bytes(p.groups, 1) <= half;
   const size_t limit = pair ? half : context.shared_limit;
   p.ring = 1;
   while (p.ring < 4 && p.ring < chunks && M::bytes(p.groups, p.ring + 1) <= limit) p.ring++;
@@ -240,7 +246,7 @@ bool run(Args a, Context& context) {
     a.tickets = context.tickets(size_t(tickets));
   }
   launch(context, attention_decode_kernel<T, D>, dim3(unsigned(p.slots * p.splits), unsigned(a.J), unsigned(a.requests)),
-         dim3(unsigned(p.groups * kTeam * 32)), M::bytes(p.groups, p.ring), a, p);
+         dim3(unsigned(p.groups * M::team * 32)), M::bytes(p.groups, p.ring), a, p);
   return true;
 }
 

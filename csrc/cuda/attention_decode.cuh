@@ -1,15 +1,13 @@
-// Paged attention for few rows a request: what the kernel's blocks share. A chunk is done by a group of four warps instead of by
-// one: each scores a quarter of the steps, all take the softmax of the whole chunk, and each does a quarter of the values' columns,
-// so that the sums are those of a unit (attention.cuh), bit for bit, and a chunk takes a quarter of the time. What a warp multiplies
+// Paged attention for few rows a request: what the kernel's blocks share. A chunk is done by a group of warps instead of by one:
+// each scores its share of the steps, all take the softmax of the whole chunk, and each does its share of the values' columns, so
+// that the sums are those of a unit (attention.cuh), bit for bit, in less time. What a warp multiplies
 // it has copied itself: half a chunk of keys or values is a stage, in a ring of the warp's own.
 #pragma once
 #include "cuda/attention_runs.cuh"
 
 namespace eyrie::cuda::attention {
 
-constexpr int kTeam = 4;  // warps of a group
 constexpr int kHalf = kChunk / 2, kHalfSteps = kSteps / 2;
-static_assert(kHalfSteps == kTeam, "a warp scores one step of a stage");
 
 struct Split {  // passed by value to the kernel
   int groups;  // of a block
@@ -22,33 +20,36 @@ struct Split {  // passed by value to the kernel
 
 template <class T, int D>
 struct Decode {
-  static constexpr int column_warps = D % 64 == 0 ? kTeam : D / 32;
+  static constexpr int team = D <= 64 ? 2 : 4;  // warps of a group
+  static constexpr int steps = kHalfSteps / team;  // that a warp scores of a stage
+  static constexpr int column_warps = D % 64 == 0 ? team : D / 32;
   static constexpr int columns = D / column_warps;  // of a warp
   static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
-  static constexpr int k_stage = kStep * k_pitch, v_stage = kHalf * v_pitch;  // elements
+  static constexpr int k_stage = steps * kStep * k_pitch, v_stage = kHalf * v_pitch;  // elements
   static constexpr int chunk = 2 * (k_stage + v_stage);
   static constexpr int state = D + 4;  // floats of a partial result
   static constexpr int most_groups = D <= 64 ? 4 : D <= 128 ? 2 : 1;
-  static_assert(most_groups == 1 || columns / 8 * kTeam <= 2 * kSteps, "a group's values fit where its scores were");
+  static_assert(most_groups == 1 || columns / 8 * team <= 2 * kSteps, "a group's values fit where its scores were");
   struct Group {
     float4 scores[2 * kSteps][32];  // later the values that group 0 folds
     float4 sums[32];
   };
   struct Fixed {
     int last;
-    alignas(16) RowInfo rows[most_groups * kTeam][kRows];
+    Request request;  // to be read when needed: registers are short
+    alignas(16) RowInfo rows[most_groups * team][kRows];
     alignas(16) T q[kRows * k_pitch];
   };
   static constexpr size_t fixed = (sizeof(Fixed) + 127) / 128 * 128;
   static constexpr size_t bytes(int groups, int ring) {
-    return fixed + size_t(groups) * (sizeof(Group) + size_t(ring) * kTeam * chunk * sizeof(T));
+    return fixed + size_t(groups) * (sizeof(Group) + size_t(ring) * team * chunk * sizeof(T));
   }
 };
 
 // Queries of a unit by the whole block, all loads at once.
 template <class T, int D>
 GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, int first_row, T* tile) {
-  constexpr int team = kTeam * 32, turns = kRows * D / team;
+  constexpr int team = Decode<T, D>::team * 32, turns = kRows * D / team;
   if (threadIdx.x >= team) return;
   with_type(a, [&](auto type) {
     using In = decltype(type);
@@ -86,14 +87,15 @@ struct Feed {
     if (chunk + stride < end) steps.fetch(a, b, (chunk + stride) * kChunk, low, high);
   }
   GPU_INLINE void issue_keys(const Args& a, T* slot, int chunk, int half) {
-    const int member = int(threadIdx.x >> 5) % kTeam;
+    const int member = int(threadIdx.x >> 5) % M::team;
     if (chunk < end)
-      copy_rows<T, D, M::k_pitch, 32, kStep>(slot + keys(half), a.k, j * a.k.head, steps, half * kHalfSteps + member,
-                                             chunk * kChunk, low, high);
+      copy_rows<T, D, M::k_pitch, 32, M::steps * kStep>(slot + keys(half), a.k, j * a.k.head, steps,
+                                                         half * kHalfSteps + member * M::steps, chunk * kChunk, low,
+                                                         high);
     copy_async_commit();
   }
   GPU_INLINE void issue_values(const Args& a, T* slot, int chunk, int half) {
-    const int member = int(threadIdx.x >> 5) % kTeam;
+    const int member = int(threadIdx.x >> 5) % M::team;
     const int64_t at = j * a.v.head + member * M::columns * int(sizeof(T));
     if (chunk < end && member < M::column_warps)
       copy_rows<T, M::columns, M::v_pitch, 32, kHalf>(slot + values(half), a.v, at, steps, half * kHalfSteps,

@@ -126,9 +126,11 @@ GPU_INLINE void load_floats(float (&x)[V], const float* from) {
   if constexpr (V == 4) {
     const float4 v = *reinterpret_cast<const float4*>(from);
     x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-  } else {
+  } else if constexpr (V == 2) {
     const float2 v = *reinterpret_cast<const float2*>(from);
     x[0] = v.x, x[1] = v.y;
+  } else {
+    x[0] = *from;
   }
 }
 
