@@ -36,7 +36,8 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
   GPU_SHARED(memory);
   auto& x = *reinterpret_cast<typename M::Fixed*>(memory);
   auto* area = reinterpret_cast<typename M::Group*>(memory + M::fixed);
-  const int b = int(blockIdx.z), j = int(blockIdx.y), slot = int(blockIdx.x) % p.slots, split = int(blockIdx.x) / p.slots;
+  const int b = int(blockIdx.z), j = int(blockIdx.y), slot = int(blockIdx.x) % p.slots,
+            split = int(blockIdx.x) / p.slots;
   const int warp = int(threadIdx.x >> 5), lane = int(threadIdx.x & 31), group = warp / M::team, member = warp % M::team;
 
   // What decides about everything else is read at once, the block table for the case that nothing is out of sight.
@@ -245,7 +246,8 @@ bool run(Args a, Context& context) {
     else a.partials = static_cast<float*>(context.workspace(size_t(p.most_chunks * row)));
     a.tickets = context.tickets(size_t(tickets));
   }
-  launch(context, attention_decode_kernel<T, D>, dim3(unsigned(p.slots * p.splits), unsigned(a.J), unsigned(a.requests)),
+  launch(context, attention_decode_kernel<T, D>,
+         dim3(unsigned(p.slots * p.splits), unsigned(a.J), unsigned(a.requests)),
          dim3(unsigned(p.groups * M::team * 32)), M::bytes(p.groups, p.ring), a, p);
   return true;
 }

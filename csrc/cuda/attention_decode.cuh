@@ -46,26 +46,31 @@ struct Decode {
   }
 };
 
-// Queries of a unit by the whole block, all loads at once.
+// The unit's queries by the block, eight rows' loads at once.
 template <class T, int D>
 GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, int first_row, T* tile) {
-  constexpr int team = Decode<T, D>::team * 32, turns = kRows * D / team;
-  if (threadIdx.x >= team) return;
+  constexpr int kBatch = 8, threads = D < Decode<T, D>::team * 32 ? D : Decode<T, D>::team * 32;
+  const int thread = int(threadIdx.x);
+  if (thread >= threads) return;
   with_type(a, [&](auto type) {
     using In = decltype(type);
-    float x[turns];
+#pragma unroll 1
+    for (int i0 = 0; i0 < kRows; i0 += kBatch) {
+      float x[kBatch][D / threads];
 #pragma unroll
-    for (int i = 0; i < turns; i++) {
-      const int row = first_row + (int(threadIdx.x) + i * team) / D, column = (int(threadIdx.x) + i * team) % D;
-      x[i] = 0;
-      if (row < r.tokens * a.G)
-        x[i] = to_float(static_cast<const In*>(a.q)[int64_t(r.row + row / a.G) * a.q_row +
-                                                    int64_t(j * a.G + row % a.G) * a.q_head + column]);
-    }
+      for (int i = 0; i < kBatch; i++) {
+        const int row = first_row + i0 + i, token = row / a.G;
+        const bool live = row < r.tokens * a.G;
+        const In* q = static_cast<const In*>(a.q);
+        if (live) q += int64_t(r.row + token) * a.q_row + int64_t(j * a.G + row - token * a.G) * a.q_head;
 #pragma unroll
-    for (int i = 0; i < turns; i++) {
-      const int at = int(threadIdx.x) + i * team;
-      tile[at / D * (D + kPad) + at % D] = from_float<T>(x[i]);
+        for (int k = 0; k < D / threads; k++) x[i][k] = live ? to_float(q[k * threads + thread]) : 0.0f;
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; i++)
+#pragma unroll
+        for (int k = 0; k < D / threads; k++)
+          tile[(i0 + i) * (D + kPad) + k * threads + thread] = from_float<T>(x[i][k]);
     }
   });
 }
@@ -90,16 +95,18 @@ struct Feed {
     const int member = int(threadIdx.x >> 5) % M::team;
     if (chunk < end)
       copy_rows<T, D, M::k_pitch, 32, M::steps * kStep>(slot + keys(half), a.k, j * a.k.head, steps,
-                                                         half * kHalfSteps + member * M::steps, chunk * kChunk, low,
-                                                         high);
+                                                        half * kHalfSteps + member * M::steps, chunk * kChunk, low,
+                                                        high);
     copy_async_commit();
   }
   GPU_INLINE void issue_values(const Args& a, T* slot, int chunk, int half) {
     const int member = int(threadIdx.x >> 5) % M::team;
     const int64_t at = j * a.v.head + member * M::columns * int(sizeof(T));
     if (chunk < end && member < M::column_warps)
-      copy_rows<T, M::columns, M::v_pitch, 32, kHalf>(slot + values(half), a.v, at, steps, half * kHalfSteps,
-                                                      chunk * kChunk, low, high);
+#pragma unroll 1  // registers are short
+      for (int i = 0; i < kHalfSteps; i += 2)
+        copy_rows<T, M::columns, M::v_pitch, 32, 2 * kStep>(slot + values(half) + i * kStep * M::v_pitch, a.v, at,
+                                                            steps, half * kHalfSteps + i, chunk * kChunk, low, high);
     copy_async_commit();
   }
 };
