@@ -15,13 +15,6 @@ constexpr size_t kPartialBytes = size_t(64) << 20;
 constexpr int kTickets = 1 << 16;
 constexpr int kMinDepth = 4;  // steps of a warp's ring
 
-// Rows that belong to no request, or to a bad one, become zeros.
-GPU_INLINE void clear_rows(const Args& a, int from, int to) {
-  const int64_t begin = int64_t(max(0, from)) * a.H * a.E, end = int64_t(min(a.T, to)) * a.H * a.E;
-#pragma unroll 1
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) write_out(a, i, 0);
-}
-
 // What a block does for an item of a list; of split rows as many chunks as follow each other before `end`.
 GPU_INLINE Run next_run(const Args& a, const Plan& plan, int heads, int list, int item, int end) {
   const int b = request_of(plan, list, item), local = item - plan.start[list][b];
@@ -213,6 +206,7 @@ void paged_attention(const Call& call, Context& context) {
   a.fault = fault_at(context);
   const DType type = p.k_pages->dtype;
   const bool fast = type != DType::f32 && p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && p.B > 0 && p.M > 0;
+  if (fast && attend_decode(a, type, context)) return;
   if (fast && (type == DType::f16 ? run_sizes<f16>(a, p, context) : run_sizes<bf16>(a, p, context))) return;
   attend_general(a, type, context);
 }

@@ -58,11 +58,11 @@ struct Request {
   bool tree;
 };
 
-GPU_INLINE Request request_at(const Args& a, int b, bool tree) {
+GPU_INLINE Request request_from(const Args& a, int row, int end, int length, bool tree) {
   Request r;
-  r.row = a.q_start[b];
-  r.tokens = a.q_start[b + 1] - r.row;
-  r.length = a.seq_lens[b];
+  r.row = row;
+  r.tokens = end - row;
+  r.length = length;
   r.prefix = r.length - r.tokens;
   r.chunk0 = first_seen(a, r.prefix) / kChunk;
   r.chunks = (r.length + kChunk - 1) / kChunk - r.chunk0;
@@ -71,14 +71,19 @@ GPU_INLINE Request request_at(const Args& a, int b, bool tree) {
   r.groups = (r.tokens * a.G + kGroupRows - 1) / kGroupRows;
   return r;
 }
+GPU_INLINE Request request_at(const Args& a, int b, bool tree) {
+  return request_from(a, a.q_start[b], a.q_start[b + 1], a.seq_lens[b], tree);
+}
 
 // Whether the request can be worked on; reports what is wrong with it.
-GPU_INLINE bool valid_request(const Args& a, int b) {
-  const int row = a.q_start[b], end = a.q_start[b + 1];
+GPU_INLINE bool valid_request(const Args& a, int b, int row, int end, int length) {
   if (!in_range(a.fault, 5, b, row, 0, int64_t(a.T) + 1)) return false;
   if (!in_range(a.fault, 5, b + 1, end, row, int64_t(a.T) + 1)) return false;
   if (end == row) return true;
-  return in_range(a.fault, 4, b, a.seq_lens[b], end - row, int64_t(a.M) * a.S + 1);
+  return in_range(a.fault, 4, b, length, end - row, int64_t(a.M) * a.S + 1);
+}
+GPU_INLINE bool valid_request(const Args& a, int b) {
+  return valid_request(a, b, a.q_start[b], a.q_start[b + 1], a.seq_lens[b]);
 }
 
 // ---- trees: ancestor bits of a row; a row without any is a chain ----
@@ -162,6 +167,13 @@ GPU_INLINE void write_out(const Args& a, int64_t i, float x) {
   else static_cast<f16*>(a.out)[i] = to_f16(x);
 }
 
+// Rows that belong to no request, or to a bad one, become zeros. By a block.
+GPU_INLINE void clear_rows(const Args& a, int from, int to) {
+  const int64_t begin = int64_t(max(0, from)) * a.H * a.E, end = int64_t(min(a.T, to)) * a.H * a.E;
+#pragma unroll 1
+  for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) write_out(a, i, 0);
+}
+
 // ---- folding, in base 2. A maximum of NaN marks a row whose request is bad: it becomes zeros ----
 
 struct Fold {
@@ -205,5 +217,8 @@ GPU_INLINE float tanh_approximate(float x) {
 
 // Any head sizes, page sizes, strides and types, in fp32 (attention_general.cu).
 void attend_general(Args args, DType pages, Context& context);
+
+// Few rows a request, no tree (attention_decode.cu). False when the call is not of that kind or does not fit the device.
+bool attend_decode(Args args, DType pages, Context& context);
 
 }  // namespace eyrie::cuda::attention

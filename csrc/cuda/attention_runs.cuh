@@ -122,46 +122,63 @@ GPU_INLINE float* partial_rows(const Args& a, const Plan& plan, const Run& run, 
   return a.partials + (plan.partial[run.b] + (int64_t(chunk) * heads + run.jh) * packed) * int64_t(Shape<D>::state);
 }
 
-// Folds the chunks of one packed row by a warp and writes its result.
-template <class T, int D>
-GPU_INLINE void fold_row(const Args& a, const Plan& plan, const Run& run, const Request& r, int row) {
-  using S = Shape<D>;
-  const int lane = threadIdx.x & 31, packed = r.tokens * a.G, j = run.jh / S::parts;
-  const float* first = partial_rows<T, D>(a, plan, run, packed, 0) + int64_t(row) * S::state;
-  const int64_t step = int64_t(a.J) * S::parts * packed * S::state;
-  const bool active = lane * 4 < S::columns;
-  constexpr int kBatch = 8;
-  float m0 = -kInfinity, l0 = 0, o[4] = {};
+template <int V>
+GPU_INLINE void load_floats(float (&x)[V], const float* from) {
+  if constexpr (V == 4) {
+    const float4 v = *reinterpret_cast<const float4*>(from);
+    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+  } else if constexpr (V == 2) {
+    const float2 v = *reinterpret_cast<const float2*>(from);
+    x[0] = v.x, x[1] = v.y;
+  } else {
+    x[0] = *from;
+  }
+}
+
+// Folds the chunks of one packed row of kv head j by a warp and writes its result: columns [at, at + C), V a lane. The partial
+// results are `step` floats apart, the values from `values`, maximum and sum from `sums`.
+template <int C, int V, int kBatch>
+GPU_INLINE void fold_columns(const Args& a, const Request& r, int j, int row, int at, const float* values,
+                             const float* sums, int64_t step, int chunks) {
+  const int lane = threadIdx.x & 31;
+  const bool active = lane * V < C;
+  float m0 = -kInfinity, l0 = 0, o[V] = {};
 #pragma unroll 1
-  for (int c0 = 0; c0 < r.chunks; c0 += 32) {
+  for (int c0 = 0; c0 < chunks; c0 += 32) {
     float2 ml = make_float2(-kInfinity, 0);
-    if (c0 + lane < r.chunks) ml = *reinterpret_cast<const float2*>(first + (c0 + lane) * step + S::columns);
-    const int count = min(32, r.chunks - c0);
+    if (c0 + lane < chunks) ml = *reinterpret_cast<const float2*>(sums + (c0 + lane) * step);
+    const int count = min(32, chunks - c0);
 #pragma unroll 1
     for (int c1 = 0; c1 < count; c1 += kBatch) {
-      float4 x[kBatch];
+      float x[kBatch][V];
 #pragma unroll
       for (int i = 0; i < kBatch; i++)
-        if (active && c1 + i < count) x[i] = *reinterpret_cast<const float4*>(first + (c0 + c1 + i) * step + lane * 4);
+        if (active && c1 + i < count) load_floats<V>(x[i], values + (c0 + c1 + i) * step + lane * V);
 #pragma unroll
       for (int i = 0; i < kBatch; i++) {
         const float m = __shfl_sync(~0u, ml.x, c1 + i), l = __shfl_sync(~0u, ml.y, c1 + i);
         if (c1 + i >= count) continue;
         const Fold f = fold(m0, l0, m, l);
         if (f.skip) continue;
-        o[0] = fmaf(o[0], f.old, f.add * x[i].x);
-        o[1] = fmaf(o[1], f.old, f.add * x[i].y);
-        o[2] = fmaf(o[2], f.old, f.add * x[i].z);
-        o[3] = fmaf(o[3], f.old, f.add * x[i].w);
+#pragma unroll
+        for (int k = 0; k < V; k++) o[k] = fmaf(o[k], f.old, f.add * x[i][k]);
       }
     }
   }
   const int token = row / a.G, head = j * a.G + row % a.G;
   const float f = finish(a, head, position_of(a, r, token), m0, l0);
   if (!active) return;
-  const int64_t at = (int64_t(r.row + token) * a.H + head) * a.E + run.jh % S::parts * S::columns + lane * 4;
+  const int64_t out = (int64_t(r.row + token) * a.H + head) * a.E + at + lane * V;
 #pragma unroll
-  for (int i = 0; i < 4; i++) write_out(a, at + i, m0 != m0 ? 0 : __fmul_rn(o[i], f));
+  for (int i = 0; i < V; i++) write_out(a, out + i, m0 != m0 ? 0 : __fmul_rn(o[i], f));
+}
+template <class T, int D>
+GPU_INLINE void fold_row(const Args& a, const Plan& plan, const Run& run, const Request& r, int row) {
+  using S = Shape<D>;
+  const int packed = r.tokens * a.G;
+  const float* first = partial_rows<T, D>(a, plan, run, packed, 0) + int64_t(row) * S::state;
+  fold_columns<S::columns, 4, 8>(a, r, run.jh / S::parts, row, run.jh % S::parts * S::columns, first,
+                                 first + S::columns, int64_t(a.J) * S::parts * packed * S::state, r.chunks);
 }
 
 // Counts `chunks` of the run's rows as done; whether those were the last. By one thread, after the fence of all that wrote.

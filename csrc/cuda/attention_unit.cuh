@@ -106,9 +106,9 @@ GPU_INLINE int key_row() {
 GPU_INLINE int value_row() { return int(opaque(threadIdx.x) & 15); }
 
 // Scores -> probabilities of the chunk at `start`, in place, with each row's maximum and sum. The maximum is kept finite where
-// the row sees something, so that scores of -inf weigh 0 and NaN stays NaN.
+// the row sees something, so that scores of -inf weigh 0 and NaN stays NaN. Without `upper` the rows from 8 on are none.
 GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s)[2 * kSteps][4], float (&m)[2],
-                              float (&l)[2]) {
+                              float (&l)[2], bool upper = true) {
   const int column = int(threadIdx.x & 3) * 2;
   const RowInfo row[2] = {u.rows[0], u.rows[8]};
 #pragma unroll
@@ -131,6 +131,13 @@ GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s
   }
 #pragma unroll
   for (int h = 0; h < 2; h++) {
+    if (h == 1 && !upper) {
+#pragma unroll
+      for (int n = 0; n < 2 * kSteps; n++) s[n][2] = s[n][3] = 0;
+      m[1] = -kInfinity;
+      l[1] = 0;
+      continue;
+    }
     const int first = row[h].first - start - column, last = row[h].position - start - column;  // of n * 8 + e
     float high = kLowest;
 #pragma unroll
