@@ -166,12 +166,22 @@ GPU_INLINE void multiply_block(float (*acc)[4], const typename F::Raw& raw, cons
   F::template accumulate<J, C>(acc, raw, a, b);
 }
 
+// Whether a block makes one group of panels after the other (there may be many), or one.
+template <Mode mode, int T>
+constexpr bool kLoops = mode == Mode::glu || (mode == Mode::linear && T == 2);
+
 template <class F, Mode mode, int T, int C>
 __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows_at_once, int groups) {
   GPU_SHARED(raw_shared);
   Partials<T, C>& s = *reinterpret_cast<Partials<T, C>*>(raw_shared);
   uint32_t* const xs = reinterpret_cast<uint32_t*>(raw_shared + sizeof(Partials<T, C>));
-  constexpr int kDepth = F::kType == DType::q4_1 ? (T == 1 ? 3 : C == 1 ? 2 : 1) : F::kType == DType::bf16 || (F::kType == DType::q8_0 && C == 2) ? 2 / T : 4 / T;  // units on their way
+  // Units on their way: what 128 registers hold, since two blocks are to fit a multiprocessor. Where a block has several groups
+  // it streams from one into the next; where it has one, its first units are most of what it reads.
+  constexpr bool kLoop = kLoops<mode, T>;
+  constexpr DType kType = F::kType;
+  constexpr int kDepth = kType == DType::q4_1                ? (T == 2 && C == 2 ? 1 : T == 2 || kLoop ? 2 : 3)
+                         : kType == DType::bf16 || C == 2 ? (T == 1 && C == 1 ? 3 : 2 / T)
+                                                          : 4 / T;  // units on their way
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int blocks = p.w[0].blocks, per = range_blocks(blocks);
   const int first = min(2 * warp * per, blocks), last = min(first + 2 * per, blocks), units = (last - first + 1) / 2;
@@ -223,16 +233,14 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
       }
   };
   const int used = (blocks + per - 1) / per;
-  for (int group = blockIdx.x; group < groups; group += gridDim.x) {
+  for (int group = blockIdx.x; group < groups; group += kLoop ? int(gridDim.x) : groups) {
     Late<mode, T> late;
     late.prepare(p, group, first_row, rows);
     for (int u = 0; u < units; u += kDepth) {
       // From the last round on it is the next group's units that are brought on their way.
-      const bool over = u + kDepth >= units;
-      if (over) {
-        if (group + int(gridDim.x) < groups) panels_of_group(group + gridDim.x);
-      }
-      const int ahead = over ? (group + int(gridDim.x) < groups ? 0 : units) : u + kDepth;
+      const bool over = u + kDepth >= units, more = kLoop && group + int(gridDim.x) < groups;
+      if (over && more) panels_of_group(group + gridDim.x);
+      const int ahead = over ? (more ? 0 : units) : u + kDepth;
 #pragma unroll
       for (int d = 0; d < kDepth; d++) {
         const int i = u + d;
@@ -272,7 +280,7 @@ void start(Context& context, const Product& p, int groups) {
   const size_t row_bytes = (size_t(p.w[0].blocks + 1) / 2 * 32 + 4) * 4;
   const size_t room = context.shared_limit - sizeof(Partials<T, C>);
   const int rows = int(std::max<size_t>(1, std::min<size_t>({size_t(C * 8), size_t(p.x.count), room / row_bytes})));
-  launch(context, decode_kernel<F, mode, T, C>, dim3(unsigned(std::min(groups, 2 * context.sms)), unsigned((p.x.count + rows - 1) / rows)),
+  launch(context, decode_kernel<F, mode, T, C>, dim3(unsigned(kLoops<mode, T> ? std::min(groups, 2 * context.sms) : groups), unsigned((p.x.count + rows - 1) / rows)),
          dim3(kThreads), sizeof(Partials<T, C>) + rows * row_bytes, p, rows, groups);
 }
 
