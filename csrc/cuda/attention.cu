@@ -119,6 +119,29 @@ __global__ void __launch_bounds__(kThreads, 1) attention_kernel(const __grid_con
   } while (__syncthreads_or(item < end));
 }
 
+// Folds the partial results of blocks. A tree has many rows of one context: the last block to arrive would be long alone with them.
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads, 2) attention_fold_kernel(const __grid_constant__ Args a) {
+  dependency_wait();
+  GPU_SHARED(memory);
+  Plan& plan = *reinterpret_cast<Plan*>(memory);
+  const int heads = a.J * Shape<D>::parts, worker = int(blockIdx.x) * kWarps + int(threadIdx.x >> 5);
+  make_plan(a, plan, heads);
+  int before = 0;  // rows of the requests before
+#pragma unroll 1
+  for (int b = 0; b < a.requests; b++) {
+    const bool blocks = plan.start[kBlockSplit][b + 1] > plan.start[kBlockSplit][b] ||
+                        plan.start[kTail][b + 1] > plan.start[kTail][b];
+    if (!blocks || !is_split(a, plan, b)) continue;
+    const Request r = request_at(a, a.first_request + b, plan.tree[b]);
+    const int rows = r.tokens * a.G * heads, workers = int(gridDim.x) * kWarps;
+#pragma unroll 1
+    for (int i = (worker + workers - before % workers) % workers; i < rows; i += workers)
+      fold_row<T, D>(a, plan, {b, i % heads, 0, 0, 0, true}, r, i / heads);
+    before += rows % workers;
+  }
+}
+
 template <class T, int D>
 bool run(Args a, const PagedAttentionArgs& p, Context& context) {
   using M = Memory<T, D>;
@@ -136,11 +159,17 @@ bool run(Args a, const PagedAttentionArgs& p, Context& context) {
   // No more blocks than there can be items.
   const int64_t items = p.J * S::parts * (chunks * p.B + (p.T * a.G / kGroupRows + 1) * std::min<int64_t>(chunks, 64));
   const unsigned grid = unsigned(std::max<int64_t>(1, std::min<int64_t>(context.sms, items)));
+  a.grid = int(grid);
+  a.fold_apart = a.anc != nullptr;
   for (int64_t b = 0; b < p.B; b += kRequests) {
     a.first_request = int(b);
     a.requests = int(std::min<int64_t>(kRequests, p.B - b));
     a.last = b + kRequests >= p.B;
     launch(context, attention_kernel<T, D>, dim3(grid), dim3(kThreads), M::bytes(tiles), a);
+    if (!a.fold_apart) continue;
+    const int64_t folds = (p.T * p.H * S::parts + kWarps - 1) / kWarps;
+    launch(context, attention_fold_kernel<T, D>, dim3(unsigned(std::min<int64_t>(2 * context.sms, folds))), dim3(kThreads),
+           sizeof(Plan), a);
   }
   return true;
 }

@@ -34,6 +34,8 @@ struct Args {  // passed by value to kernels
   int T, H, J, G, N, S, M, D, E;
   int first_request, requests;  // of this launch
   bool last;  // there are no more
+  int grid;  // blocks of the launch
+  bool fold_apart;  // what blocks leave as partial results is folded by a launch of its own
   float* partials;  // rows of (columns of a state) + 4: values, maximum, sum
   int partial_rows, ticket_count;
   uint32_t* tickets;

@@ -80,7 +80,7 @@ GPU_INLINE bool make_plan(const Args& a, Plan& plan, int heads) {
     rows = r.tokens * a.G;
     warp = rows <= kRows && !r.tree;
     const int tasks = heads * r.groups;
-    split = warp || (r.chunks > 1 && (r.tree || tasks * 2 <= int(gridDim.x)));
+    split = warp || (r.chunks > 1 && (r.tree || tasks * 2 <= a.grid));
     if (split) {
       const int64_t n = int64_t(rows) * heads * r.chunks;
       need = n > a.partial_rows ? a.partial_rows + 1 : int(n);

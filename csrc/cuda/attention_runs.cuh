@@ -192,6 +192,7 @@ GPU_INLINE bool arrive(const Args& a, const Plan& plan, const Run& run, const Re
 // The block's rows of the run are stored: the last to arrive folds them.
 template <class T, int D>
 GPU_INLINE void close_block(const Args& a, typename Memory<T, D>::Fixed& x, const Run& run, const Request& r) {
+  if (a.fold_apart) return;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) x.last = arrive(a, x.plan, run, r, run.end - run.begin);
