@@ -179,7 +179,9 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
   // it streams from one into the next; where it has one, its first units are most of what it reads.
   constexpr bool kLoop = kLoops<mode, T>;
   constexpr DType kType = F::kType;
-  constexpr int kDepth = kType == DType::q4_1                ? (T == 2 && C == 2 ? 1 : T == 2 || kLoop ? 2 : 3)
+  constexpr int kDepth = kType == DType::q4_1             ? (T == 2 && C == 2  ? 1
+                                                             : T == 2 || kLoop ? 2
+                                                                               : 3)
                          : kType == DType::bf16 || C == 2 ? (T == 1 && C == 1 ? 3 : 2 / T)
                                                           : 4 / T;  // units on their way
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -280,7 +282,9 @@ void start(Context& context, const Product& p, int groups) {
   const size_t row_bytes = (size_t(p.w[0].blocks + 1) / 2 * 32 + 4) * 4;
   const size_t room = context.shared_limit - sizeof(Partials<T, C>);
   const int rows = int(std::max<size_t>(1, std::min<size_t>({size_t(C * 8), size_t(p.x.count), room / row_bytes})));
-  launch(context, decode_kernel<F, mode, T, C>, dim3(unsigned(kLoops<mode, T> ? std::min(groups, 2 * context.sms) : groups), unsigned((p.x.count + rows - 1) / rows)),
+  launch(context, decode_kernel<F, mode, T, C>,
+         dim3(unsigned(kLoops<mode, T> ? std::min(groups, 2 * context.sms) : groups),
+              unsigned((p.x.count + rows - 1) / rows)),
          dim3(kThreads), sizeof(Partials<T, C>) + rows * row_bytes, p, rows, groups);
 }
 

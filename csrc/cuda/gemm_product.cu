@@ -136,11 +136,10 @@ __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
     if constexpr (kScalePieces > 0) {
       const int local = int(threadIdx.x) / kScalePieces, piece = int(threadIdx.x) % kScalePieces;
       const bool ok = have_scale && (whole || (piece & 2) == 0);
-      if (local < kPanels) 
-        copy_async16(&s.scales[local][piece * 16],
-                     (kGlu && local >= kOwn ? p.w[1].data : w0.data) +
-                         int64_t(ok ? from_scale + uint32_t(u) * 4 : 0) * 16,
-                     ok);
+      if (local < kPanels)
+        copy_async16(
+            &s.scales[local][piece * 16],
+            (kGlu && local >= kOwn ? p.w[1].data : w0.data) + int64_t(ok ? from_scale + uint32_t(u) * 4 : 0) * 16, ok);
     }
 #pragma unroll
     for (int j = 0; j < kOwnRows; j++) {
@@ -162,16 +161,15 @@ __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
 #pragma unroll
         for (int c = 0; c < C; c++)
 #pragma unroll
-          for (int i = 0; i < 4; i++)
-            total_of(mt, c, i) = (range == 0 ? 0.0f : total_of(mt, c, i)) + part[mt][c][i];
+          for (int i = 0; i < 4; i++) total_of(mt, c, i) = (range == 0 ? 0.0f : total_of(mt, c, i)) + part[mt][c][i];
     } else {
       const int thread = int(opaque(threadIdx.x)), width = w0.panels * 16;
 #pragma unroll
       for (int mt = 0; mt < 2; mt++) {
         const int panel = first_panel + (thread >> 5 & 3) * (kGlu ? 1 : 2) + (kGlu ? 0 : mt);
         const int row0 = first_row + (thread >> 7) * C * 8 + 2 * (thread & 3);
-        float* to = p.partials +
-                    (int64_t(range * (kGlu ? 2 : 1) + (kGlu ? mt : 0)) * p.rows + row0) * width + panel * 16 + (thread >> 2 & 7);
+        float* to = p.partials + (int64_t(range * (kGlu ? 2 : 1) + (kGlu ? mt : 0)) * p.rows + row0) * width +
+                    panel * 16 + (thread >> 2 & 7);
 #pragma unroll
         for (int c = 0; c < C; c++)
 #pragma unroll
