@@ -127,8 +127,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention_fold_kernel(const __gri
   int before = 0;  // rows of the requests before
 #pragma unroll 1
   for (int b = 0; b < a.requests; b++) {
-    const bool blocks = plan.start[kBlockSplit][b + 1] > plan.start[kBlockSplit][b] ||
-                        plan.start[kTail][b + 1] > plan.start[kTail][b];
+    const bool blocks =
+        plan.start[kBlockSplit][b + 1] > plan.start[kBlockSplit][b] || plan.start[kTail][b + 1] > plan.start[kTail][b];
     if (!blocks || !is_split(a, plan, b)) continue;
     const Request r = request_at(a, a.first_request + b, plan.tree[b]);
     const int rows = r.tokens * a.G * heads, workers = int(gridDim.x) * kWarps;
@@ -165,8 +165,8 @@ bool run(Args a, const PagedAttentionArgs& p, Context& context) {
     launch(context, attention_kernel<T, D>, dim3(grid), dim3(kThreads), M::bytes(tiles), a);
     if (!a.fold_apart) continue;
     const int64_t folds = (p.T * p.H * S::parts + kWarps - 1) / kWarps;
-    launch(context, attention_fold_kernel<T, D>, dim3(unsigned(std::min<int64_t>(2 * context.sms, folds))), dim3(kThreads),
-           sizeof(Plan), a);
+    launch(context, attention_fold_kernel<T, D>, dim3(unsigned(std::min<int64_t>(2 * context.sms, folds))),
+           dim3(kThreads), sizeof(Plan), a);
   }
   return true;
 }
