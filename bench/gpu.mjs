@@ -78,7 +78,7 @@ function goalMet(row, floor) {
 function goalText(g) {
   if (!g) return '';
   if (g.us !== undefined) return `≤ ${digits(g.us)} µs`;
-  return g.tflops === undefined ? `≥ ${100 * g.share} %` : `≥ ${g.tflops} TFLOP/s`;
+  return g.tflops === undefined ? `≥ ${Math.round(100 * g.share)} %` : `≥ ${g.tflops} TFLOP/s`;
 }
 
 const rows = [];
