@@ -12,7 +12,6 @@ namespace {
 // Partial results take up to this much of the workspace: what a call of its shape could need, if that is less. Requests that do
 // not fit are walked whole.
 constexpr size_t kPartialBytes = size_t(64) << 20;
-constexpr int kTickets = 1 << 16;
 constexpr int kMinDepth = 4;  // steps of a warp's ring
 
 // What a block does for an item of a list; of split rows as many chunks as follow each other before `end`.
@@ -154,7 +153,7 @@ bool run(Args a, const PagedAttentionArgs& p, Context& context) {
   const int64_t rows = std::min<int64_t>(p.T * p.H * S::parts * chunks, kPartialBytes / (S::state * sizeof(float)));
   a.partial_rows = int(rows);
   a.partials = static_cast<float*>(context.workspace(size_t(rows) * S::state * sizeof(float)));
-  a.ticket_count = int(std::min<int64_t>(kTickets, p.J * S::parts * (p.B + p.T * a.G / kGroupRows + 1)));
+  a.ticket_count = int(std::min<int64_t>(int64_t(kTickets), p.J * S::parts * (p.B + p.T * a.G / kGroupRows + 1)));
   a.tickets = context.tickets(size_t(a.ticket_count));
   // No more blocks than there can be items.
   const int64_t items = p.J * S::parts * (chunks * p.B + (p.T * a.G / kGroupRows + 1) * std::min<int64_t>(chunks, 64));

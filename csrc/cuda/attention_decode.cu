@@ -11,7 +11,6 @@ namespace {
 constexpr size_t kPartialBytes = size_t(64) << 20;
 constexpr int kLongest = 32;  // chunks that a block takes before there are more blocks than fill the device
 constexpr int kMostSplits = 16;
-constexpr int64_t kMostTickets = int64_t(1) << 20;
 
 // Folds the partial results of the unit's rows.
 template <class T, int D>
@@ -221,7 +220,7 @@ bool run(Args a, Context& context) {
   using M = Decode<T, D>;
   const int64_t all_units = (int64_t(a.T) * a.G + kRows - 1) / kRows;
   const int64_t tickets = int64_t(a.requests) * a.J * all_units;
-  if (tickets > kMostTickets || a.requests > 65535 || a.J > 65535) return false;
+  if (tickets > int64_t(kTickets) || a.requests > 65535 || a.J > 65535) return false;
   Split p = {};
   p.slots = int((all_units + a.requests - 1) / a.requests);
   const int64_t units = int64_t(a.requests) * a.J * p.slots, chunks = (int64_t(a.M) * a.S + kChunk - 1) / kChunk;

@@ -16,8 +16,6 @@
 namespace eyrie::cuda {
 namespace {
 
-constexpr size_t kTickets = size_t(1) << 16;
-
 struct CompiledGraph {
   cudaGraphExec_t exec = nullptr;
   ~CompiledGraph() {
@@ -69,7 +67,7 @@ class CudaBackend : public Backend {
     *fault_ = {};
     check(cudaHostGetDevicePointer(reinterpret_cast<void**>(&context_.fault), fault_, 0), "cudaHostGetDevicePointer");
     check(cudaMalloc(&tickets_, kTickets * 4), "cudaMalloc");
-    check(cudaMemset(tickets_, 0, kTickets * 4), "cudaMemset");
+    check(cudaMemsetAsync(tickets_, 0, kTickets * 4, stream_), "cudaMemset");
     context_.stream = stream_;
     context_.sms = p.multiProcessorCount;
     context_.arch = arch;

@@ -17,6 +17,8 @@ struct Fault {
   int32_t low, high;  // expected: low <= value < high
 };
 
+constexpr size_t kTickets = size_t(1) << 18;  // counters that there are
+
 struct Context {
   void* owner = nullptr;  // the backend
   void* stream = nullptr;  // cudaStream_t
@@ -30,7 +32,7 @@ struct Context {
   void* workspace(size_t bytes) { return grow_(this, bytes); }
   // The same again, for a host function that calls others: their workspace() does not touch it.
   void* scratch(size_t bytes) { return scratch_(this, bytes); }
-  // At least `count` counters that are zero; whoever uses them leaves them zero.
+  // `count` counters (at most kTickets) that are zero; whoever uses them leaves them zero.
   uint32_t* tickets(size_t count) { return tickets_(this, count); }
 
   // A device copy of host bytes for the launches that follow, until the next upload.

@@ -16,8 +16,6 @@
 namespace eyrie::cuda {
 namespace {
 
-constexpr size_t kTickets = size_t(1) << 16;
-
 // A block whose end AddressSanitizer knows to the byte.
 void* allocate_exactly(size_t bytes) {
   const size_t padded = (bytes + 511) / 256 * 256;
