@@ -10,7 +10,7 @@
 namespace eyrie::cuda {
 namespace {
 
-constexpr int kPanels = 8, kStages = 4;
+constexpr int kPanels = 8;
 
 // 128 outputs are four warps; as many such groups share the rows as the registers allow.
 template <class F>
@@ -70,7 +70,8 @@ GPU_INLINE void multiply_block(float (&part)[2][C][4], const Stage<F, R>& s, boo
   }
 }
 
-template <class F, bool kGlu, int R>
+// kStages: four, or two where the device has less shared memory.
+template <class F, bool kGlu, int R, int kStages>
 __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
   constexpr int kThreads = kThreadsOf<F>;
   GPU_SHARED(raw_shared);
@@ -247,22 +248,32 @@ __global__ void __launch_bounds__(256) round_rows(Rows x, bf16* out, int width) 
              sums + 256);
 }
 
+template <class F, int R>
+constexpr size_t shared_bytes(int stages) {
+  return stages * sizeof(Stage<F, R>) + size_t(R) * kPanels * 16 * 4;
+}
+
 template <class F, bool kGlu, int R>
 void start(Context& context, Gemm p) {
   const int own = kGlu ? 4 : 8;
-  const int blocks = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
-  launch(context, gemm_kernel<F, kGlu, R>, dim3(unsigned(blocks), unsigned(p.splits)), dim3(kThreadsOf<F>),
-         kStages * sizeof(Stage<F, R>) + size_t(R) * kPanels * 16 * 4, p);
+  const dim3 grid(unsigned((p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R)), unsigned(p.splits));
+  if (shared_bytes<F, R>(4) <= context.shared_limit)
+    launch(context, gemm_kernel<F, kGlu, R, 4>, grid, dim3(kThreadsOf<F>), shared_bytes<F, R>(4), p);
+  else launch(context, gemm_kernel<F, kGlu, R, 2>, grid, dim3(kThreadsOf<F>), shared_bytes<F, R>(2), p);
   if (p.splits == 1) return;
   launch(context, fold_kernel<kGlu>, dim3(unsigned((p.w[0].n + 255) / 256), unsigned(p.rows)), dim3(256), 0, p);
 }
 
-int tile_rows(int rows) { return rows > 64 ? 128 : 64; }
+// Rows of a tile: with mins, 128 do not fit the registers everywhere, and else not every shared memory.
+int tile_rows(const Context& context, DType t, int rows) {
+  return rows > 64 && t != DType::q4_1 && shared_bytes<WeightsBf16, 128>(2) <= context.shared_limit ? 128 : 64;
+}
 
 template <class F>
 void choose(Context& context, bool glu, const Gemm& p) {
-  if (tile_rows(p.rows) == 64) glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
-  else glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
+  if (tile_rows(context, F::kType, p.rows) == 64)
+    glu ? start<F, true, 64>(context, p) : start<F, false, 64>(context, p);
+  else if constexpr (F::kType != DType::q4_1) glu ? start<F, true, 128>(context, p) : start<F, false, 128>(context, p);
 }
 
 size_t aligned(size_t n) { return (n + 255) / 256 * 256; }
@@ -289,7 +300,7 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   p.rows = product.x.count;
   p.out = product.out;
   const int width = (p.w[0].blocks + 1) / 2 * kUnit, per = range_blocks_host(p.w[0].blocks);
-  const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(p.rows);
+  const int ranges = (p.w[0].blocks + per - 1) / per, own = glu ? 4 : 8, R = tile_rows(context, p.w[0].dtype, p.rows);
   const int tiles = (p.w[0].panels + own - 1) / own * ((p.rows + R - 1) / R);
   p.splits = 1;
   static const bool allowed = !std::getenv("EYRIE_NO_WGMMA");
