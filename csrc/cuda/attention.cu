@@ -148,6 +148,8 @@ bool run(Args a, const PagedAttentionArgs& p, Context& context) {
   int tiles = 4;
   while (tiles >= 2 && M::bytes(tiles) > context.shared_limit) tiles--;
   if (tiles < 2) return false;
+  // Steps of decoding have the bits of prompts, so they go the fast way only where prompts do.
+  if (attend_decode(a, p.k_pages->dtype, context)) return true;
   a.tiles = tiles;
   const int64_t chunks = (p.M * p.S + kChunk - 1) / kChunk;
   const int64_t rows = std::min<int64_t>(p.T * p.H * S::parts * chunks, kPartialBytes / (S::state * sizeof(float)));
@@ -234,7 +236,6 @@ void paged_attention(const Call& call, Context& context) {
   a.fault = fault_at(context);
   const DType type = p.k_pages->dtype;
   const bool fast = type != DType::f32 && p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && p.B > 0 && p.M > 0;
-  if (fast && attend_decode(a, type, context)) return;
   if (fast && (type == DType::f16 ? run_sizes<f16>(a, p, context) : run_sizes<bf16>(a, p, context))) return;
   attend_general(a, type, context);
 }
