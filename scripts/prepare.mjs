@@ -1,6 +1,6 @@
 // `npm install` in a checkout ends here, and `npm test` begins here: builds what is out of date, the addon and the JavaScript.
 // CUDA is built when EYRIE_CUDA=ON asks for it, when the addon that is there has it, or when a GPU and nvcc are here.
-import { existsSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import load from 'node-gyp-build';
 import { buildNative, builtWithCuda, missing } from './native.mjs';
@@ -48,6 +48,8 @@ try {
       '--tsBuildInfoFile',
       'dist/.tsbuildinfo',
     ]);
+    // npx makes it executable only when it first links this folder: a later clone to the same place would not run.
+    chmodSync(join(root, 'dist/cli/main.js'), 0o755);
   }
   say(`ready after ${((performance.now() - started) / 1000).toFixed(1)} s`);
 } catch (error) {
