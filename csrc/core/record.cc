@@ -251,7 +251,7 @@ class RecordingBackend : public Backend {
 std::unique_ptr<Backend> recording(std::unique_ptr<Backend> backend) {
   const char* folder = std::getenv("EYRIE_RECORD");
   if (!folder || !*folder) return backend;
-  static Recorder recorder(folder);
+  static Recorder& recorder = *new Recorder(folder);  // never destroyed: an executor may still write at exit
   return std::make_unique<RecordingBackend>(std::move(backend), recorder);
 }
 

@@ -179,7 +179,8 @@ void check_aliasing(const Op& op, const Call& call) {
 }  // namespace
 
 const std::vector<Op>& ops() {
-  static const std::vector<Op> all = parse_all();
+  // Never destroyed: process.exit runs static destructors while executor threads may still look at their op.
+  static const auto& all = *new std::vector<Op>(parse_all());
   return all;
 }
 
