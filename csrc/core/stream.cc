@@ -19,11 +19,29 @@ Stream::~Stream() { close(); }
 
 void Stream::push(Job job) {
   if (stop_) throw Error("EYRIE_DISPOSED", "the stream is closed; create a new one");
+  if (holding_) {
+    held_.push_back(std::move(job));
+    return;
+  }
   {
     std::lock_guard lock(mutex_);
     queue_.push_back(std::move(job));
     queued_.fetch_add(1, std::memory_order_release);
   }
+  wake_.notify_one();
+}
+
+void Stream::hold() { holding_ = true; }
+
+void Stream::release() {
+  holding_ = false;
+  if (held_.empty()) return;
+  {
+    std::lock_guard lock(mutex_);
+    for (Job& job : held_) queue_.push_back(std::move(job));
+    queued_.fetch_add(int(held_.size()), std::memory_order_release);
+  }
+  held_.clear();
   wake_.notify_one();
 }
 
@@ -91,6 +109,7 @@ void Stream::close() {
   wake_.notify_all();
   thread_.join();
   const Error error = aborted();
+  release();
   for (Job& job : queue_)
     if (job.done) job.done({}, &error);
   queue_.clear();

@@ -31,6 +31,10 @@ class Stream {
   void read(std::shared_ptr<Storage> storage, const void* source, size_t size, Done done);
   // Runs `action` on the executor thread, in stream order.
   void host(std::shared_ptr<Storage> storage, std::function<void()> action);
+  // Between hold and release nothing that is enqueued starts: the threads of a CPU stream would take the core from the caller
+  // who is still enqueueing, and a launch that waits in the middle of a step costs more than the start that it gains.
+  void hold();
+  void release();
   void begin_capture();
   std::shared_ptr<const Graph> end_capture();
   bool capturing() const { return capture_ != nullptr; }
@@ -66,6 +70,8 @@ class Stream {
   std::atomic<bool> stop_{false};
   std::unique_ptr<Error> failure_;  // executor thread only
   std::shared_ptr<Graph> capture_;  // calling thread only
+  bool holding_ = false;  // calling thread only, like what it holds
+  std::vector<Job> held_;
   std::thread thread_;
 };
 

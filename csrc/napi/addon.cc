@@ -280,6 +280,13 @@ Value close_stream(const CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// hold(stream, on): while it is on, nothing that is enqueued starts
+Value hold(const CallbackInfo& info) {
+  Stream& s = stream(info, 0);
+  number(info, 1, "on") != 0 ? s.hold() : s.release();
+  return info.Env().Undefined();
+}
+
 Value begin_capture(const CallbackInfo& info) {
   stream(info, 0).begin_capture();
   return info.Env().Undefined();
@@ -392,6 +399,7 @@ NAPI_MODULE_INIT() {
   add<create_stream>(env, exports, "createStream");
   add<stream_info>(env, exports, "streamInfo");
   add<close_stream>(env, exports, "closeStream");
+  add<hold>(env, exports, "hold");
   add<begin_capture>(env, exports, "beginCapture");
   add<end_capture>(env, exports, "endCapture");
   add<launch_graph>(env, exports, "launchGraph");

@@ -3,7 +3,7 @@ import { BlockPool } from '../kv/block-pool.ts';
 import { BlockTable } from '../kv/block-table.ts';
 import { type KvDType, kvBytes } from '../kv/cache.ts';
 import type { LlamaModel } from '../models/index.ts';
-import { resolveSampling, Sampler, type SamplingParams } from '../sampling/index.ts';
+import { type Drawn, resolveSampling, Sampler, type SamplingParams } from '../sampling/index.ts';
 import type { Controller, FinishReason } from './controller.ts';
 import { ModelRunner } from './model-runner.ts';
 import { PenaltyCounts } from './penalty-counts.ts';
@@ -244,27 +244,14 @@ export class Engine {
   }
 
   async #step(rows: ScheduledRows[], started: number): Promise<void> {
-    for (const { sequence: s, count } of rows) {
-      this.#inFlight.add(s);
-      const copies = s.table.prepare(s.numComputed, s.numComputed + count);
-      this.#runner.cache.copyPages(this.model.stream, copies);
-      if (s.params.penalised && s.countsRow < 0) s.countsRow = this.#penalties.claim(s.ids, s.promptLength);
-    }
     // Rows whose last token is computed now draw the next one.
     const drawing = rows.filter(({ sequence: s, count }) => s.numComputed + count === s.ids.length);
-    const logits = this.#runner.step(
-      rows,
-      rows.map((r) => (drawing.includes(r) ? [r.count - 1] : [])),
-    );
-    const draws = drawing.map(({ sequence: s }) => ({
-      params: s.params,
-      position: s.ids.length,
-      countsRow: s.countsRow,
-    }));
-    const pending = logits
-      ? this.#sampler.draw(logits, draws, this.#penalties.tensor)
-      : this.model.stream.sync().then(() => []);
-    const enqueued = performance.now();
+    let enqueued = 0;
+    const pending = this.model.stream.together(() => {
+      const draws = this.#enqueue(rows, drawing);
+      enqueued = performance.now(); // the kernels start behind this, and may take this thread's core
+      return draws;
+    });
     const drawn = await pending;
     const resumed = performance.now();
     for (const { sequence: s, count } of rows) {
@@ -281,7 +268,29 @@ export class Engine {
     this.stats.stepMs += ended - started;
   }
 
-  #accept(s: Sequence, token: Awaited<ReturnType<Sampler['draw']>>[number]): void {
+  /** Everything of a step up to its draws; returns what resolves with them, in the order of `drawing`. */
+  #enqueue(rows: ScheduledRows[], drawing: ScheduledRows[]): Promise<Drawn[]> {
+    const { stream } = this.model;
+    for (const { sequence: s, count } of rows) {
+      this.#inFlight.add(s);
+      const copies = s.table.prepare(s.numComputed, s.numComputed + count);
+      this.#runner.cache.copyPages(stream, copies);
+      if (s.params.penalised && s.countsRow < 0) s.countsRow = this.#penalties.claim(s.ids, s.promptLength);
+    }
+    const logits = this.#runner.step(
+      rows,
+      rows.map((r) => (r.sequence.numComputed + r.count === r.sequence.ids.length ? [r.count - 1] : [])),
+    );
+    if (!logits) return stream.sync().then(() => []);
+    const draws = drawing.map(({ sequence: s }) => ({
+      params: s.params,
+      position: s.ids.length,
+      countsRow: s.countsRow,
+    }));
+    return this.#sampler.draw(logits, draws, this.#penalties.tensor);
+  }
+
+  #accept(s: Sequence, token: Drawn): void {
     if (s.state === 'finished' || s.pendingFinish) return;
     if (token.id < 0) {
       this.#finish(

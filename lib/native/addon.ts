@@ -33,6 +33,7 @@ export interface Addon {
   createStream(device: string, threads: number, level: string): number;
   streamInfo(stream: number): { name: string; threads: number };
   closeStream(stream: number): void;
+  hold(stream: number, on: 0 | 1): void;
   beginCapture(stream: number): void;
   endCapture(stream: number): number;
   launchGraph(stream: number, graph: number): void;

@@ -70,6 +70,19 @@ export class Stream {
     await native().sync(this.id);
   }
 
+  /**
+   * Runs `enqueue`, whose calls start together when it returns (or throws): the threads of a CPU stream then do not take the cores
+   * from the thread that still enqueues. What it awaits must have been enqueued before. Do not nest.
+   */
+  together<T>(enqueue: () => T): T {
+    native().hold(this.id, 1);
+    try {
+      return enqueue();
+    } finally {
+      native().hold(this.id, 0);
+    }
+  }
+
   /** Records the op calls of `record` instead of running them. Reads and writes are refused inside. */
   capture(record: () => void): Graph {
     native().beginCapture(this.id);

@@ -139,6 +139,57 @@ describe('Graph', () => {
   });
 });
 
+describe('together', () => {
+  const spin = (ms: number): void => {
+    const end = performance.now() + ms;
+    while (performance.now() < end);
+  };
+
+  it('starts nothing before its callback returns', async () => {
+    using stream = new Stream({ threads: 1 });
+    using out = Tensor.empty(stream, 'f32', [1, 2]);
+    await stream.sync();
+    let during = 0;
+    const read = stream.together(() => {
+      const x = Tensor.from(stream, 'f32', [1, 2], Float32Array.of(1, 2));
+      add({ x, y: x, out });
+      const pending = out.read();
+      const before = native().memory().allocated;
+      x.dispose(); // the launch alone still holds it
+      spin(100);
+      during = before - native().memory().allocated;
+      return pending;
+    });
+    expect(during).toBe(0);
+    expect(await read).toEqual(Float32Array.of(2, 4));
+  });
+
+  it('starts what a callback enqueued that throws, and goes on', async () => {
+    using stream = new Stream({ threads: 1 });
+    using x = Tensor.from(stream, 'f32', [1, 1], Float32Array.of(3));
+    expect(() =>
+      stream.together(() => {
+        add({ x, y: x, out: x });
+        throw new Error('planted');
+      }),
+    ).toThrow('planted');
+    expect(await x.read()).toEqual(Float32Array.of(6));
+  });
+
+  it('gives EYRIE_ABORTED to reads of a stream that is closed meanwhile', async () => {
+    const stream = new Stream({ threads: 1 });
+    using x = Tensor.from(stream, 'f32', [1, 1], Float32Array.of(3));
+    let read: Promise<unknown> | undefined;
+    expect(() =>
+      stream.together(() => {
+        read = x.read();
+        stream.dispose();
+      }),
+    ).toThrow(/closed/);
+    await expect(read).rejects.toMatchObject({ code: 'EYRIE_ABORTED' });
+  });
+});
+
 describe('Arena', () => {
   it('hands out aligned pieces until it is full, and takes them back', async () => {
     using stream = new Stream({ threads: 1 });

@@ -55,7 +55,8 @@ double cgroup_cores() {
 }  // namespace
 
 const std::vector<Level>& levels() {
-  static const auto& all = *new std::vector<Level>{  // never destroyed, like the op table
+  static const auto& all = *new std::vector<Level>{
+                                                     // never destroyed, like the op table
       {"baseline", baseline::kernels, always},
 #if defined(__x86_64__) && !defined(EYRIE_BASELINE_ONLY)
       {"avx2", avx2::kernels, has_avx2},
