@@ -16,6 +16,8 @@ namespace {
 
 std::atomic<size_t> g_allocated{0}, g_peak{0};
 constexpr size_t kHuge = size_t(2) << 20;
+// Pieces from here on are mappings of their own: among the small ones of the heap they would pin what libraries have freed.
+constexpr size_t kMapped = size_t(256) << 10;
 
 void account(size_t bytes) {
   const size_t now = g_allocated.fetch_add(bytes) + bytes;
@@ -55,19 +57,20 @@ std::shared_ptr<Storage> Storage::allocate(size_t bytes) {
     errno = ENOMEM;
     out_of_memory(bytes);
   }
-  if (bytes < kHuge) {
+  if (bytes < kMapped) {
     const size_t padded = (bytes + 127) / 64 * 64;  // never empty, and kernels may load a whole vector at the end
     void* p = aligned_alloc(64, padded);
     if (!p) out_of_memory(bytes);
     memset(p, 0, padded);
     return std::shared_ptr<Storage>(new Storage(p, bytes, Kind::heap));
   }
-  const size_t mapped = (bytes + 64 + kHuge - 1) / kHuge * kHuge + kHuge;
+  const size_t unit = bytes < kHuge ? size_t(sysconf(_SC_PAGESIZE)) : kHuge;
+  const size_t mapped = (bytes + 64 + unit - 1) / unit * unit + (unit == kHuge ? kHuge : 0);  // room to align
   void* base = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) out_of_memory(bytes);
-  void* data = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(base) + kHuge - 1) & ~uintptr_t(kHuge - 1));
+  void* data = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(base) + unit - 1) & ~uintptr_t(unit - 1));
   // Only whole huge pages inside the request, so that resident memory never exceeds what was asked for.
-  madvise(data, bytes / kHuge * kHuge, MADV_HUGEPAGE);
+  if (unit == kHuge) madvise(data, bytes / kHuge * kHuge, MADV_HUGEPAGE);
   auto s = std::shared_ptr<Storage>(new Storage(data, bytes, Kind::pages));
   s->base_ = base;
   s->base_bytes_ = mapped;

@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include "core/checks.h"
 #include "core/tiles.h"
 #include "cpu/host/cpu_backend.h"
@@ -366,6 +370,14 @@ Value memory(const CallbackInfo& info) {
   return o;
 }
 
+// trim(): gives memory that libraries of this process have freed back to the system, where its allocator keeps it (glibc)
+Value trim(const CallbackInfo& info) {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+  return info.Env().Undefined();
+}
+
 template <Value (*F)(const CallbackInfo&)>
 napi_value entry(napi_env env, napi_callback_info raw) {
   return guarded(env, [&]() -> napi_value { return F(CallbackInfo(env, raw)); });
@@ -408,6 +420,7 @@ NAPI_MODULE_INIT() {
   add<schema>(env, exports, "schema");
   add<machine>(env, exports, "machine");
   add<memory>(env, exports, "memory");
+  add<trim>(env, exports, "trim");
   add<device_memory>(env, exports, "deviceMemory");
   return exports;
 }

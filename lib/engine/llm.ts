@@ -9,6 +9,7 @@ import {
   openModel,
 } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
+import { trimMemory } from '../tensor/memory.ts';
 import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
@@ -91,7 +92,11 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   const stream = new Stream({ device, ...pick(options, 'threads'), ...pick(options, 'level') });
   let model: LlamaModel | undefined;
   try {
-    const tokenizing = source.then(async (s) => ({ source: s, tokenizer: await Tokenizer.create(s) }));
+    const tokenizing = source.then(async (s) => {
+      const tokenizer = await Tokenizer.create(s);
+      trimMemory(); // parsing a vocabulary leaves more freed memory behind than the vocabulary takes
+      return { source: s, tokenizer };
+    });
     tokenizing.catch(() => {});
     model = await loadWeights(files, stream, {
       activations: options.activations ?? 'auto',

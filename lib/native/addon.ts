@@ -42,5 +42,7 @@ export interface Addon {
   schema(): { name: string; signature: string }[];
   machine(): Machine;
   deviceMemory(device: number): { free: number; total: number };
+  /** Gives freed memory of native libraries back to the system. */
+  trim(): void;
   memory(): { allocated: number; peak: number; tensors: number; streams: number };
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { freemem } from 'node:os';
+import { native } from '../native/load.ts';
 
 function read(path: string): string | null {
   try {
@@ -24,6 +25,11 @@ export function availableMemory(): number {
 export function peakMemory(): number {
   const m = /VmHWM:\s+(\d+) kB/.exec(read('/proc/self/status') ?? '');
   return m ? Number(m[1]) * 1024 : process.memoryUsage().rss;
+}
+
+/** Gives memory that native libraries have freed, and their allocator kept, back to the system. */
+export function trimMemory(): void {
+  native().trim();
 }
 
 /** A number of bytes for people. */

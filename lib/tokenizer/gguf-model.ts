@@ -1,14 +1,5 @@
-/**
- * The `model` section of a tokenizer.json, written as text. Built by hand because a vocabulary in a plain object goes
- * wrong on tokens such as `__proto__`, and because two passes over 50,000 tokens would cost time to first token.
- */
-
-/** `{"token":id,…}` */
-export function vocabText(tokens: readonly string[]): string {
-  // Nearly all tokens need no escapes, and JSON.stringify of a short string is mostly overhead.
-  const quote = (token: string) => (/^[ !#-[\]-\ud7ff]*$/.test(token) ? `"${token}"` : JSON.stringify(token));
-  return `{${tokens.map((token, id) => `${quote(token)}:${id}`).join(',')}}`;
-}
+import type { JsonText } from './json-text.ts';
+import type { TextList } from './text-list.ts';
 
 interface BpeOptions {
   unknown?: string | undefined;
@@ -16,12 +7,16 @@ interface BpeOptions {
   ignoreMerges?: boolean;
 }
 
-/** `merges` are "left right", as GGUF has them, or pairs. */
-export function bpeModelText(
-  tokens: readonly string[],
-  merges: readonly (string | readonly [string, string])[],
+/**
+ * Writes the `model` section of a tokenizer.json. By hand, because a vocabulary in a plain object goes wrong on tokens such as
+ * `__proto__`, and because passes over 50,000 tokens cost memory and time to the first token. `merges` are "left right", as GGUF has them, or pairs.
+ */
+export function writeBpeModel(
+  out: JsonText,
+  tokens: { length: number; quote(id: number, out: JsonText): void },
+  merges: TextList | readonly (readonly [string, string])[],
   options: BpeOptions,
-): string {
+): void {
   const head = {
     type: 'BPE',
     dropout: null,
@@ -32,7 +27,19 @@ export function bpeModelText(
     byte_fallback: options.byteFallback ?? false,
     ignore_merges: options.ignoreMerges ?? false,
   };
-  return `${JSON.stringify(head).slice(0, -1)},"vocab":${vocabText(tokens)},"merges":${JSON.stringify(merges)}}`;
+  out.raw(`${JSON.stringify(head).slice(0, -1)},"vocab":{`);
+  for (let id = 0; id < tokens.length; id++) {
+    if (id > 0) out.raw(',');
+    tokens.quote(id, out);
+    out.raw(':').integer(id);
+  }
+  out.raw('},"merges":[');
+  for (let i = 0; i < merges.length; i++) {
+    if (i > 0) out.raw(',');
+    if ('quote' in merges) merges.quote(i, out);
+    else out.value(merges[i]);
+  }
+  out.raw(']}');
 }
 
 /**

@@ -1,7 +1,9 @@
 import { EyrieError } from '../errors.ts';
-import { bpeModelText, mergesFromScores } from './gguf-model.ts';
+import { mergesFromScores, writeBpeModel } from './gguf-model.ts';
 import { PRE_TOKENIZERS } from './gguf-pre.ts';
+import { JsonText } from './json-text.ts';
 import type { AddedToken, TokenizerSource } from './source.ts';
+import { type PackedTexts, packedTexts, type TextList } from './text-list.ts';
 
 /**
  * What is asked of the metadata of a GGUF file; `GgufMetadata` of lib/weights is one. A getter is only called for a
@@ -15,10 +17,8 @@ export interface GgufLike {
   boolean(key: string): boolean;
   /** An array of numbers. */
   numbers(key: string): ArrayLike<number>;
-  /** An array of strings, exactly (a BOM is a token of Llama 2); throws where one is not UTF-8. */
-  strings(key: string): string[];
-  /** An array of strings, each as its bytes. */
-  bytesArray(key: string): Uint8Array[];
+  /** An array of strings, as the bytes of all and the borders of each. */
+  packedStrings(key: string): PackedTexts;
 }
 
 // Values of tokenizer.ggml.token_type.
@@ -49,14 +49,8 @@ function read<G extends Getter>(meta: GgufLike, getter: G, key: string): ReturnT
   return meta.has(key) ? (meta[getter](key) as ReturnType<GgufLike[G]>) : undefined;
 }
 
-/** An array of strings. A view of bytes for each of 100,000 costs 20 MB, so that is the way only where one is not UTF-8. */
-function readTexts(meta: GgufLike, key: string): string[] | undefined {
-  if (!meta.has(key)) return undefined;
-  try {
-    return meta.strings(key);
-  } catch {
-    return texts(meta.bytesArray(key));
-  }
+function readTexts(meta: GgufLike, key: string): TextList | undefined {
+  return meta.has(key) ? packedTexts(meta.packedStrings(key)) : undefined;
 }
 
 /** Builds a tokenizer.json from the metadata of a GGUF file. */
@@ -74,29 +68,31 @@ export function sourceFromGguf(meta: GgufLike): TokenizerSource {
 }
 
 interface Vocabulary {
-  tokens: string[];
+  length: number;
+  /** The token's text; padding rows, empty or repeated ones, have names of their own: they keep their ids and match no text. */
+  text(id: number): string;
+  quote(id: number, out: JsonText): void;
   types: ArrayLike<number>;
 }
 
 function readVocabulary(meta: GgufLike): Vocabulary {
   const rows = readTexts(meta, 'tokenizer.ggml.tokens');
   if (!rows || rows.length === 0) throw missing('tokenizer.ggml.tokens');
-  const seen = new Set<string>();
-  // Padding rows may be empty or repeated; under names of their own they keep their ids and match no text.
-  const tokens = rows.map((text, id) => {
-    let token = text;
-    if (token === '' || seen.has(token)) token = `[EMPTY_${id}]`;
-    seen.add(token);
-    return token;
-  });
-  const types = read(meta, 'numbers', 'tokenizer.ggml.token_type') ?? new Uint8Array(tokens.length).fill(1);
-  if (types.length !== tokens.length) {
+  const { length } = rows;
+  const types = read(meta, 'numbers', 'tokenizer.ggml.token_type') ?? new Uint8Array(length).fill(1);
+  if (types.length !== length) {
     throw new EyrieError(
       'EYRIE_TOKENIZER',
-      `tokenizer.ggml.token_type: expected ${tokens.length} entries, one a token, got ${types.length}`,
+      `tokenizer.ggml.token_type: expected ${length} entries, one a token, got ${types.length}`,
     );
   }
-  return { tokens, types };
+  const padding = rows.unusable();
+  const text = (id: number): string => (padding.has(id) ? `[EMPTY_${id}]` : rows.text(id));
+  const quote = (id: number, out: JsonText): void => {
+    if (padding.has(id)) out.quoted(text(id));
+    else rows.quote(id, out);
+  };
+  return { length, text, quote, types };
 }
 
 function byteLevelSource(meta: GgufLike, vocabulary: Vocabulary): TokenizerSource {
@@ -111,28 +107,26 @@ function byteLevelSource(meta: GgufLike, vocabulary: Vocabulary): TokenizerSourc
   }
   const merges = readTexts(meta, 'tokenizer.ggml.merges');
   if (!merges) throw missing('tokenizer.ggml.merges');
-  const model = bpeModelText(vocabulary.tokens, merges, {
-    ignoreMerges: pre.ignoreMerges ?? false,
-  });
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
   const sections = {
     normalizer: pre.nfc ? { type: 'NFC' } : null,
     pre_tokenizer: { type: 'Sequence', pretokenizers: pre.steps },
     decoder: byteLevel,
   };
+  const options = { ignoreMerges: pre.ignoreMerges ?? false };
+  const model = (out: JsonText) => writeBpeModel(out, vocabulary, merges, options);
   return finish(meta, vocabulary, sections, model, null, null, pre.addBos ?? false);
 }
 
 function sentencePieceSource(meta: GgufLike, vocabulary: Vocabulary): TokenizerSource {
-  const { tokens, types } = vocabulary;
+  const { types } = vocabulary;
+  const tokens = Array.from({ length: vocabulary.length }, (_, id) => vocabulary.text(id));
   const scores = read(meta, 'numbers', 'tokenizer.ggml.scores');
   if (!scores || scores.length !== tokens.length) throw missing('tokenizer.ggml.scores');
   const merges = mergesFromScores(tokens, scores, (id) => types[id] !== CONTROL && types[id] !== BYTE);
   const unknown = read(meta, 'number', 'tokenizer.ggml.unknown_token_id') ?? 0;
-  const model = bpeModelText(tokens, merges, {
-    unknown: tokens[unknown],
-    byteFallback: tokens.includes('<0x00>'),
-  });
+  const options = { unknown: tokens[unknown], byteFallback: tokens.includes('<0x00>') };
+  const model = (out: JsonText) => writeBpeModel(out, vocabulary, merges, options);
   const prefix = read(meta, 'boolean', 'tokenizer.ggml.add_space_prefix') ?? true;
   const toSpace = { type: 'Replace', pattern: { String: '▁' }, content: ' ' };
   const sections = {
@@ -161,15 +155,14 @@ function finish(
   meta: GgufLike,
   vocabulary: Vocabulary,
   sections: object,
-  model: string,
+  model: (out: JsonText) => void,
   defaultBos: number | null,
   defaultEos: number | null,
   defaultAddBos: boolean,
 ): TokenizerSource {
-  const { tokens } = vocabulary;
   const id = (name: string): number | null => {
     const value = read(meta, 'number', `tokenizer.ggml.${name}_token_id`);
-    return value !== undefined && value >= 0 && value < tokens.length ? value : null;
+    return value !== undefined && value >= 0 && value < vocabulary.length ? value : null;
   };
   const bosId = id('bos') ?? defaultBos;
   const eosIds = endIds(vocabulary, [id('eos') ?? defaultEos, id('eot'), id('eom')]);
@@ -181,11 +174,13 @@ function finish(
   const templateVars: Record<string, string> = {};
   const named = { bos: bosId, eos: eosIds[0] ?? null, unk: id('unknown'), pad: id('padding') };
   for (const [name, value] of Object.entries(named)) {
-    if (value !== null && tokens[value] !== undefined) templateVars[`${name}_token`] = tokens[value];
+    if (value !== null) templateVars[`${name}_token`] = vocabulary.text(value);
   }
+  const json = new JsonText().raw(`${body},"model":`);
+  model(json);
   return {
-    json: `${body},"model":${model}}`,
-    vocabSize: tokens.length,
+    json: json.raw('}').toString(),
+    vocabSize: vocabulary.length,
     eosIds,
     bosId,
     addBos,
@@ -194,14 +189,14 @@ function finish(
   };
 }
 
-function addedTokens({ tokens, types }: Vocabulary): AddedToken[] {
+function addedTokens({ length, text, types }: Vocabulary): AddedToken[] {
   const added: AddedToken[] = [];
-  for (let id = 0; id < tokens.length; id++) {
+  for (let id = 0; id < length; id++) {
     const type = types[id];
     if (type !== UNKNOWN && type !== CONTROL && type !== USER_DEFINED) continue;
     added.push({
       id,
-      content: tokens[id]!,
+      content: text(id),
       single_word: false,
       lstrip: false,
       rstrip: false,
@@ -212,10 +207,10 @@ function addedTokens({ tokens, types }: Vocabulary): AddedToken[] {
   return added;
 }
 
-function endIds({ tokens, types }: Vocabulary, named: (number | null)[]): number[] {
+function endIds({ length, text, types }: Vocabulary, named: (number | null)[]): number[] {
   const ids = new Set(named.filter((id): id is number => id !== null));
   const control = new Map<string, number>();
-  for (let id = 0; id < tokens.length; id++) if (types[id] === CONTROL) control.set(tokens[id]!, id);
+  for (let id = 0; id < length; id++) if (types[id] === CONTROL) control.set(text(id), id);
   for (const end of END_TEXTS) {
     // Where <|return|> exists (harmony), <|end|> only ends one message of several.
     if (end === '<|end|>' && control.has('<|return|>')) continue;
@@ -223,18 +218,6 @@ function endIds({ tokens, types }: Vocabulary, named: (number | null)[]): number
     if (id !== undefined) ids.add(id);
   }
   return [...ids];
-}
-
-/**
- * Text of strings that mostly lie in one buffer, a BOM included. There are a hundred thousand of them, and a decoder or
- * a Buffer for each costs more than the rest of the work.
- */
-function texts(rows: readonly Uint8Array[]): string[] {
-  let whole: Buffer = Buffer.alloc(0);
-  return rows.map((row) => {
-    if (row.buffer !== whole.buffer) whole = Buffer.from(row.buffer);
-    return whole.toString('utf8', row.byteOffset, row.byteOffset + row.length);
-  });
 }
 
 function missing(key: string): EyrieError {

@@ -5,6 +5,8 @@ import { decodeText } from './text.ts';
 /** Real headers stay below 20 MB; beyond this one the file is hostile or not a model, and memory is not worth it. */
 export const MAX_HEADER_BYTES = 256 * 2 ** 20;
 const FIRST_READ = 2 ** 20;
+/** Made for the header at once: pages that nothing was read into take no memory, while outgrown buffers stay until a collection. */
+const CAPACITY = 16 * 2 ** 20;
 const HIGH_WORD = 2 ** 32;
 
 /**
@@ -17,6 +19,7 @@ export class GgufCursor {
   context = 'the header';
   position = 0;
   bytes: Buffer = Buffer.alloc(0);
+  #memory: Buffer = this.bytes;
 
   constructor(file: SourceFile) {
     this.file = file;
@@ -43,10 +46,12 @@ export class GgufCursor {
       MAX_HEADER_BYTES,
       Math.max(end, FIRST_READ, 2 * this.bytes.length),
     );
-    const grown = Buffer.allocUnsafeSlow(length);
-    this.bytes.copy(grown);
-    this.file.readInto(grown.subarray(this.bytes.length), this.bytes.length);
-    this.bytes = grown;
+    if (length > this.#memory.length) {
+      this.#memory = Buffer.allocUnsafeSlow(Math.min(this.file.size, Math.max(length, CAPACITY)));
+      this.bytes.copy(this.#memory);
+    }
+    this.file.readInto(this.#memory.subarray(this.bytes.length, length), this.bytes.length);
+    this.bytes = this.#memory.subarray(0, length);
   }
 
   skip(count: number): void {

@@ -106,6 +106,22 @@ export class GgufMetadata {
     return array ? this.#strings(array, (at) => this.#string(at)) : absent!;
   }
 
+  /**
+   * An array of strings without an object for each: string i is bytes[starts[i]..ends[i]). A view of the header: do not write to it.
+   */
+  packedStrings(key: string): { bytes: Uint8Array; starts: Uint32Array; ends: Uint32Array } {
+    const array = this.#findArray(key, 'strings', undefined, (type) => type === STRING)!;
+    const starts = new Uint32Array(array.count);
+    const ends = new Uint32Array(array.count);
+    let at = array.at;
+    for (let i = 0; i < array.count; i++) {
+      starts[i] = at + 8;
+      at += 8 + this.#length(at);
+      ends[i] = at;
+    }
+    return { bytes: this.#bytes, starts, ends };
+  }
+
   /** The entry of `key` when its type is accepted; null when it is absent and the caller has a value for that. */
   #find(key: string, wanted: string, absent: unknown, accept: (type: number) => boolean): GgufEntry | null {
     const entry = this.#entries.get(key);

@@ -43,8 +43,16 @@ export function fakeGguf(values: Record<string, unknown>): GgufLike {
     number: value,
     boolean: value,
     numbers: value,
-    strings: (key) => values[key] as string[],
-    bytesArray: (key) => (values[key] as string[]).map((text) => new TextEncoder().encode(text)),
+    packedStrings: (key) => {
+      const rows = (values[key] as string[]).map((text) => new TextEncoder().encode(text));
+      const ends = new Uint32Array(rows.length);
+      const starts = Uint32Array.from(rows, (row, i) => {
+        const start = i === 0 ? 0 : ends[i - 1]!;
+        ends[i] = start + row.length;
+        return start;
+      });
+      return { bytes: Buffer.concat(rows), starts, ends };
+    },
   };
 }
 
