@@ -93,8 +93,8 @@ async function kernelTime(llm, position) {
     const start = performance.now();
     let last;
     for (let i = 0; i < steps; i++) {
-      const logits = runner.step([{ sequence, count: 1 }], [[0]]);
-      last = sampler.draw(logits, [{ params, position, countsRow: -1 }], null);
+      const logits = runner.step([{ sequence, start: position, count: 1 }], [[0]]);
+      last = sampler.draw(logits, [{ params, position, countsRow: -1 }], null).drawn;
     }
     await last;
     return (performance.now() - start) / steps;

@@ -1,14 +1,14 @@
 import { EyrieError } from '../errors.ts';
 import { BlockPool } from '../kv/block-pool.ts';
 import { BlockTable } from '../kv/block-table.ts';
-import { type KvDType, kvBytes } from '../kv/cache.ts';
+import type { KvDType } from '../kv/cache.ts';
 import type { LlamaModel } from '../models/index.ts';
-import { type Drawn, resolveSampling, Sampler, type SamplingParams } from '../sampling/index.ts';
+import { type Drawn, resolveSampling, type SamplingParams } from '../sampling/index.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import type { Controller, FinishReason } from './controller.ts';
-import { ModelRunner } from './model-runner.ts';
-import { PenaltyCounts } from './penalty-counts.ts';
 import { type ScheduledRows, Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
+import { type Step, Steps } from './step.ts';
 
 export interface EngineOptions {
   /** Longest sequence, prompt included. */
@@ -22,6 +22,12 @@ export interface EngineOptions {
   maxBatchTokens: number;
   /** Sequences of one step. */
   maxSequences: number;
+  /**
+   * Enqueues the next decoding step while the device still works on this one, so that it never waits for JavaScript. Tokens are the
+   * same; the last step of a sequence that ends by a stop token or text is for nothing.
+   * @default true
+   */
+  runAhead?: boolean;
 }
 
 export interface SubmitOptions {
@@ -38,12 +44,12 @@ export interface SubmitOptions {
 export class Engine {
   readonly model: LlamaModel;
   readonly options: EngineOptions;
-  readonly #runner: ModelRunner;
-  readonly #sampler: Sampler;
+  readonly #steps: Steps;
   readonly #pool: BlockPool;
   readonly #scheduler: Scheduler;
-  readonly #penalties: PenaltyCounts;
   readonly #pageSize: number;
+  readonly #runsAhead: boolean;
+  #lastEnd = 0;
   #loop: Promise<void> | null = null;
   #closed = false;
   /** Time the JavaScript side of steps took, and steps, since the start: what `bench:decode` reports. */
@@ -53,29 +59,16 @@ export class Engine {
     this.model = model;
     this.options = options;
     this.#pageSize = options.pageSize ?? 32;
-    const c = model.config;
     const pages = Math.ceil(options.kvTokens / this.#pageSize);
-    this.#runner = new ModelRunner(
-      model,
-      {
-        layers: c.layers.length,
-        kvHeads: c.kvHeads,
-        headDim: c.headDim,
-        pageSize: this.#pageSize,
-        pages,
-        dtype: options.kvDtype,
-      },
-      options.contextLength,
-    );
-    this.#sampler = new Sampler(model.stream, c.vocabSize);
     this.#pool = new BlockPool(pages);
     this.#scheduler = new Scheduler(options);
-    this.#penalties = new PenaltyCounts(model.stream, options.maxSequences, c.vocabSize);
+    this.#steps = new Steps(model, { ...options, pageSize: this.#pageSize, pages });
+    this.#runsAhead = options.runAhead ?? true;
   }
 
   /** Bytes of the KV cache. */
   get kvBytes(): number {
-    return kvBytes(this.#runner.cache.group);
+    return this.#steps.kvBytes;
   }
 
   get freePages(): number {
@@ -207,87 +200,117 @@ export class Engine {
     sequence.finishReason = reason;
     this.#scheduler.remove(sequence);
     sequence.table.release();
-    if (sequence.countsRow >= 0) this.#penalties.release(sequence.countsRow);
+    this.#steps.forget(sequence);
     sequence.controller.finish(reason, error);
   }
 
   async #run(): Promise<void> {
     // Sequences submitted in one turn of the event loop start in one step.
     await null;
-    while (!this.#scheduler.idle && !this.#closed) {
-      const started = performance.now();
-      const rows = this.#scheduler.schedule(this.#pool.free);
-      if (rows.length === 0) {
-        // Nothing runs and the first in line does not fit: waiting forks hold the pages.
-        const first = this.#scheduler.waiting[0]!;
-        this.#finish(
-          first,
-          'abort',
-          new EyrieError(
-            'EYRIE_OUT_OF_MEMORY',
-            'waiting sequences hold too much of the KV cache; load with a larger kvTokens',
-          ),
-        );
-        continue;
-      }
-      try {
-        await this.#step(rows, started);
-      } catch (error) {
-        for (const { sequence } of rows) {
-          this.#inFlight.delete(sequence);
-          this.#finish(sequence, 'abort', error);
-        }
-      }
+    let ahead: Step | null = null;
+    while ((ahead || !this.#scheduler.idle) && !this.#closed) {
+      const step: Step | null = ahead ?? this.#begin();
+      ahead = null;
+      if (!step) continue;
+      if (this.#mayRunAhead(step)) ahead = this.#enqueueAhead(step);
+      await this.#complete(step);
     }
+    if (ahead) await ahead.drawn.catch(() => {}); // what it uses must outlive it
     // In the same turn as the last look at the queue: a sequence submitted later starts a new loop.
     this.#loop = null;
   }
 
-  async #step(rows: ScheduledRows[], started: number): Promise<void> {
-    // Rows whose last token is computed now draw the next one.
-    const drawing = rows.filter(({ sequence: s, count }) => s.numComputed + count === s.ids.length);
-    let enqueued = 0;
-    const pending = this.model.stream.together(() => {
-      const draws = this.#enqueue(rows, drawing);
-      enqueued = performance.now(); // the kernels start behind this, and may take this thread's core
-      return draws;
-    });
-    const drawn = await pending;
+  /** Schedules and enqueues a step; null when none could be. */
+  #begin(): Step | null {
+    const started = performance.now();
+    const rows = this.#scheduler.schedule(this.#pool.free);
+    if (rows.length === 0) {
+      // Nothing runs and the first in line does not fit: waiting forks hold the pages.
+      const first = this.#scheduler.waiting[0]!;
+      this.#finish(
+        first,
+        'abort',
+        new EyrieError(
+          'EYRIE_OUT_OF_MEMORY',
+          'waiting sequences hold too much of the KV cache; load with a larger kvTokens',
+        ),
+      );
+      return null;
+    }
+    try {
+      return this.#launch(rows, started, null);
+    } catch (error) {
+      this.#fail(rows, error);
+      return null;
+    }
+  }
+
+  /**
+   * Whether the step after `step` is known while the device still works on it: every sequence goes on with the token that is drawn
+   * now (an end that only the token tells makes that step's row a wasted one), and nothing else waits for its turn.
+   */
+  #mayRunAhead(step: Step): boolean {
+    if (!this.#runsAhead || !step.ids || step.drawing.length !== step.rows.length) return false;
+    if (this.#scheduler.waiting.length > 0 || this.#scheduler.running.length !== step.rows.length)
+      return false;
+    return step.rows.every(
+      ({ sequence: s }) =>
+        s.state === 'running' &&
+        !s.pendingFinish &&
+        !s.params.penalised && // the counts of the next draw need the token
+        s.numGenerated + 1 < s.maxTokens,
+    );
+  }
+
+  #enqueueAhead(step: Step): Step | null {
+    const rows = step.rows.map(({ sequence }) => ({ sequence, start: sequence.ids.length, count: 1 }));
+    try {
+      const next = this.#launch(rows, performance.now(), step.ids);
+      next.drawn.catch(() => {}); // looked at only when `step` is through
+      return next;
+    } catch {
+      return null; // the step after this one comes the plain way, and tells what is wrong
+    }
+  }
+
+  #launch(rows: ScheduledRows[], started: number, ids: Tensor | null): Step {
+    const step = this.#steps.enqueue(rows, started, ids);
+    for (const { sequence } of rows) this.#inFlight.add(sequence);
+    return step;
+  }
+
+  async #complete(step: Step): Promise<void> {
+    let drawn: Drawn[];
+    try {
+      drawn = await step.drawn;
+    } catch (error) {
+      // A step that ran ahead changed nothing yet. Its plain repetition fails alone for those that make it fail: a token that
+      // could not be drawn ends its own sequence only.
+      if (step.ahead) for (const { sequence } of step.rows) this.#inFlight.delete(sequence);
+      else this.#fail(step.rows, error);
+      return;
+    }
     const resumed = performance.now();
-    for (const { sequence: s, count } of rows) {
-      s.numComputed += count;
+    for (const { sequence: s, start, count } of step.rows) {
+      s.numComputed = start + count;
       this.#inFlight.delete(s);
     }
-    for (const [i, { sequence: s }] of drawing.entries()) this.#accept(s, drawn[i]!);
-    for (const { sequence: s } of rows)
+    for (const [i, { sequence: s }] of step.drawing.entries()) this.#accept(s, drawn[i]!);
+    for (const { sequence: s } of step.rows)
       if (s.pendingFinish && s.state !== 'finished')
         this.#finish(s, s.pendingFinish.reason, s.pendingFinish.error);
     const ended = performance.now();
     this.stats.steps++;
-    this.stats.hostMs += enqueued - started + (ended - resumed);
-    this.stats.stepMs += ended - started;
+    this.stats.hostMs += step.hostMs + (ended - resumed);
+    this.stats.stepMs += ended - Math.max(step.started, this.#lastEnd);
+    this.#lastEnd = ended;
   }
 
-  /** Everything of a step up to its draws; returns what resolves with them, in the order of `drawing`. */
-  #enqueue(rows: ScheduledRows[], drawing: ScheduledRows[]): Promise<Drawn[]> {
-    const { stream } = this.model;
-    for (const { sequence: s, count } of rows) {
-      this.#inFlight.add(s);
-      const copies = s.table.prepare(s.numComputed, s.numComputed + count);
-      this.#runner.cache.copyPages(stream, copies);
-      if (s.params.penalised && s.countsRow < 0) s.countsRow = this.#penalties.claim(s.ids, s.promptLength);
+  #fail(rows: readonly ScheduledRows[], error: unknown): void {
+    for (const { sequence } of rows) {
+      this.#inFlight.delete(sequence);
+      this.#finish(sequence, 'abort', error);
     }
-    const logits = this.#runner.step(
-      rows,
-      rows.map((r) => (r.sequence.numComputed + r.count === r.sequence.ids.length ? [r.count - 1] : [])),
-    );
-    if (!logits) return stream.sync().then(() => []);
-    const draws = drawing.map(({ sequence: s }) => ({
-      params: s.params,
-      position: s.ids.length,
-      countsRow: s.countsRow,
-    }));
-    return this.#sampler.draw(logits, draws, this.#penalties.tensor);
   }
 
   #accept(s: Sequence, token: Drawn): void {
@@ -304,7 +327,7 @@ export class Engine {
       return;
     }
     s.ids.push(token.id);
-    if (s.countsRow >= 0) this.#penalties.add(s.countsRow, token.id);
+    this.#steps.count(s, token.id);
     const eos = s.stopIds.has(token.id);
     const reason =
       s.controller.accept(token, eos) ?? (eos ? 'stop' : s.numGenerated >= s.maxTokens ? 'length' : null);
@@ -318,8 +341,6 @@ export class Engine {
     await this.#loop;
     const error = new EyrieError('EYRIE_ABORTED', 'the engine was closed');
     for (const s of [...this.#scheduler.running, ...this.#scheduler.waiting]) this.#finish(s, 'abort', error);
-    this.#sampler.dispose();
-    this.#penalties.dispose();
-    this.#runner.dispose();
+    this.#steps.dispose();
   }
 }

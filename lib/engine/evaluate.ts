@@ -61,7 +61,7 @@ export class Evaluator {
       const count = Math.min(this.#chunk, sequence.numPending);
       table.prepare(from, from + count);
       const rows = Array.from({ length: count }, (_, i) => i).filter((i) => wanted(from + i));
-      const logits = this.#runner.step([{ sequence, count }], [rows]);
+      const logits = this.#runner.step([{ sequence, start: sequence.numComputed, count }], [rows]);
       if (logits)
         await use(
           logits,
@@ -101,7 +101,7 @@ export class Evaluator {
           position: 0,
           countsRow: -1,
         }));
-        for (const [i, d] of (await this.#sampler.draw(logits, rows, null)).entries())
+        for (const [i, d] of (await this.#sampler.draw(logits, rows, null).drawn).entries())
           out[at[i]!] = d.logprob;
       },
     );

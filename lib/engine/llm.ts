@@ -46,6 +46,11 @@ export interface LoadOptions {
   maxSequences?: number;
   /** Tokens computed in one step. @default 512 */
   maxBatchTokens?: number;
+  /**
+   * Enqueues the next decoding step before the token of this one is known to JavaScript. The text is the same.
+   * @default true
+   */
+  runAhead?: boolean;
   /** Called while loading: stage, bytes done and in total, and what will be allocated. */
   onProgress?: (progress: {
     stage: 'weights' | 'ready';

@@ -37,8 +37,14 @@ export function engineOptions(config: ModelConfig, o: LoadOptions): EngineOption
   const kvDtype = o.kvDtype ?? (activations === 'f32' ? 'f32' : 'f16');
   if (!['f32', 'f16', 'bf16'].includes(kvDtype))
     throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
+  if (o.runAhead !== undefined && typeof o.runAhead !== 'boolean')
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `runAhead: expected true or false, got ${String(o.runAhead)}`,
+    );
   return {
     contextLength,
+    ...(o.runAhead !== undefined && { runAhead: o.runAhead }),
     kvTokens: positive('kvTokens', contextLength),
     kvDtype,
     maxSequences: positive('maxSequences', 16),

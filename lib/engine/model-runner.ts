@@ -9,6 +9,8 @@ interface Prepared {
   buffer: BatchBuffer;
   graph: Graph | null;
   logits: Tensor | null;
+  /** Where the graph takes its token ids from, when not from the batch. */
+  ids: Tensor | null;
   uses: number;
   /** Generation of the activations' memory that the graph was recorded with. */
   workspace: number;
@@ -30,8 +32,8 @@ export class ModelRunner {
     this.#maxPages = Math.ceil(contextLength / group.pageSize);
   }
 
-  #get(tokens: number, sequences: number, logitRows: number): Prepared {
-    const key = `${tokens}/${sequences}/${logitRows}`;
+  #get(tokens: number, sequences: number, logitRows: number, ids: Tensor | null): Prepared {
+    const key = `${tokens}/${sequences}/${logitRows}${ids ? '/ids' : ''}`;
     let p = this.#prepared.get(key);
     if (p) {
       this.#prepared.delete(key);
@@ -41,9 +43,15 @@ export class ModelRunner {
         buffer: new BatchBuffer(this.model.stream, { tokens, sequences, logitRows }, this.#maxPages),
         graph: null,
         logits: null,
+        ids,
         uses: 0,
         workspace: -1,
       };
+    }
+    if (p.ids !== ids) {
+      p.ids = ids;
+      p.graph?.dispose();
+      p.graph = null;
     }
     this.#prepared.set(key, p);
     return p;
@@ -57,26 +65,30 @@ export class ModelRunner {
   }
 
   /**
-   * Enqueues a step. `logitRows[i]` lists, for rows[i], which of its `count` tokens need logits. Returns logits f32[R,V] in that
-   * order, valid until the next step; null when none are wanted.
+   * Enqueues a step. `logitRows[i]` lists, for rows[i], which of its `count` tokens need logits. `ids` i32[T] are the tokens where the
+   * host does not know them yet. Returns logits f32[R,V] in that order, valid until the next step; null when none are wanted.
    */
-  step(rows: readonly ScheduledRows[], logitRows: readonly (readonly number[])[]): Tensor | null {
+  step(
+    rows: readonly ScheduledRows[],
+    logitRows: readonly (readonly number[])[],
+    ids: Tensor | null = null,
+  ): Tensor | null {
     const tokens = rows.reduce((n, r) => n + r.count, 0);
     const wanted = logitRows.reduce((n, l) => n + l.length, 0);
-    const p = this.#get(tokens, rows.length, wanted);
+    const p = this.#get(tokens, rows.length, wanted, ids);
     const h = p.buffer.host;
     let t = 0;
     let r = 0;
     h.qStart[0] = 0;
-    for (const [b, { sequence: s, count }] of rows.entries()) {
+    for (const [b, { sequence: s, start, count }] of rows.entries()) {
       for (const i of logitRows[b]!) h.logitRows[r++] = t + i;
       for (let i = 0; i < count; i++, t++) {
-        const position = s.numComputed + i;
-        h.ids[t] = s.ids[position]!;
+        const position = start + i;
+        h.ids[t] = s.ids[position] ?? 0; // not known yet: the graph takes it from elsewhere
         h.rows[t] = position;
         h.slots[t] = s.table.slot(position);
       }
-      h.seqLens[b] = s.numComputed + count;
+      h.seqLens[b] = start + count;
       h.qStart[b + 1] = t;
       h.blockTable.set(s.table.pages, b * this.#maxPages);
     }
@@ -94,9 +106,10 @@ export class ModelRunner {
     }
     p.graph?.dispose();
     p.graph = null;
-    if (p.uses < 3) return this.model.forward(p.buffer.batch, this.cache);
+    const batch = p.ids ? { ...p.buffer.batch, ids: p.ids } : p.buffer.batch;
+    if (p.uses < 3) return this.model.forward(batch, this.cache);
     p.graph = this.model.stream.capture(() => {
-      p.logits = this.model.forward(p.buffer.batch, this.cache);
+      p.logits = this.model.forward(batch, this.cache);
     });
     p.workspace = this.model.workspaceGeneration;
     p.graph.launch();

@@ -1,8 +1,9 @@
 import type { Sequence } from './sequence.ts';
 
-/** A sequence's part of a step: `count` tokens from `numComputed` on. */
+/** A sequence's part of a step: `count` tokens from position `start` on. */
 export interface ScheduledRows {
   sequence: Sequence;
+  start: number;
   count: number;
 }
 
@@ -42,7 +43,7 @@ export class Scheduler {
     for (const s of this.running) {
       if (budget === 0) break;
       if (s.numPending === 1) {
-        rows.push({ sequence: s, count: 1 });
+        rows.push({ sequence: s, start: s.numComputed, count: 1 });
         budget--;
       }
     }
@@ -50,7 +51,7 @@ export class Scheduler {
       if (budget === 0) break;
       if (s.numPending > 1) {
         const count = Math.min(s.numPending, budget);
-        rows.push({ sequence: s, count });
+        rows.push({ sequence: s, start: s.numComputed, count });
         budget -= count;
       }
     }
@@ -63,7 +64,7 @@ export class Scheduler {
       s.state = 'running';
       this.running.push(s);
       const count = Math.min(s.numPending, budget);
-      rows.push({ sequence: s, count });
+      rows.push({ sequence: s, start: s.numComputed, count });
       budget -= count;
     }
     return rows;

@@ -29,6 +29,8 @@ export interface ResolvedSampling {
   allowedIds: readonly number[] | null;
 }
 
+const F32_MAX = 3.4028234663852886e38;
+
 /** @throws EyrieError EYRIE_INVALID_ARGUMENT naming the option, its range and what came */
 export function resolveSampling(p: SamplingParams, vocabSize: number): ResolvedSampling {
   const fail = (name: string, expected: string, got: unknown): never => {
@@ -69,7 +71,8 @@ export function resolveSampling(p: SamplingParams, vocabSize: number): ResolvedS
     penalised:
       (p.repetitionPenalty ?? 1) !== 1 || (p.frequencyPenalty ?? 0) !== 0 || (p.presencePenalty ?? 0) !== 0,
     biasIds: bias.map(([k]) => k),
-    biasValues: bias.map(([, v]) => v),
+    // The kernel takes finite numbers; the lowest of them forbids a token as -Infinity does.
+    biasValues: bias.map(([, v]) => Math.min(Math.max(v, -F32_MAX), F32_MAX)),
     allowedIds: p.allowedIds ?? null,
   };
 }

@@ -83,8 +83,15 @@ export class Sampler {
     return b;
   }
 
-  /** Enqueues the draw of one token per row of `logits` [R,V] and resolves with the result. */
-  async draw(logits: Tensor, rows: readonly SampleRow[], counts: Tensor | null): Promise<Drawn[]> {
+  /**
+   * Enqueues the draw of one token per row of `logits` [R,V]. `ids` i32[R] are the tokens on the device, valid until the next draw
+   * and owned by the sampler; `drawn` resolves with the whole result.
+   */
+  draw(
+    logits: Tensor,
+    rows: readonly SampleRow[],
+    counts: Tensor | null,
+  ): { ids: Tensor; drawn: Promise<Drawn[]> } {
     const top = rows.reduce((k, r) => Math.max(k, r.params.logprobs ?? 0), 0);
     const b = this.#get(rows.length, top);
     const keys = rows.length * C;
@@ -108,7 +115,7 @@ export class Sampler {
     });
     const pending = b.output.read();
     for (const t of extra.temporary) t.dispose();
-    return unpack(await pending, rows, top);
+    return { ids: b.ids, drawn: pending.then((data) => unpack(data, rows, top)) };
   }
 
   /** Arguments that only some rows need: penalties, biases, masks. */

@@ -30,7 +30,7 @@ const requests = Array.from(
 let alone: { id: number; logprob: number }[][];
 
 beforeAll(async () => {
-  const { engine, close } = await makeEngine(MODEL, {}, { threads: 1 });
+  const { engine, close } = await makeEngine(MODEL, { runAhead: false }, { threads: 1 });
   alone = [];
   for (const q of requests) alone.push(await run(engine, q.prompt, q.sampling, q.count));
   await close();
@@ -45,6 +45,9 @@ describe('a request gives the same tokens and log-probabilities', () => {
     ['while the cache is short', { kvTokens: 160 }, 2],
     ['with pages of 16 tokens', { pageSize: 16 }, 2],
     ['with pages of 64 tokens', { pageSize: 64 }, 2],
+    ['with steps that run ahead', { runAhead: true }, 2],
+    ['with steps that run ahead, two at a time', { runAhead: true, maxSequences: 2 }, 1],
+    ['with steps that run ahead in a short cache', { runAhead: true, kvTokens: 160, maxBatchTokens: 9 }, 2],
   ] as const) {
     it(name, async () => {
       const { engine, close } = await makeEngine(MODEL, options, { threads });
@@ -75,10 +78,10 @@ describe('a request gives the same tokens and log-probabilities', () => {
   }
 });
 
-describe('random schedules', () => {
+describe.each([false, true])('random schedules, runAhead %s', (runAhead) => {
   let ctx: Awaited<ReturnType<typeof makeEngine>>;
   beforeAll(async () => {
-    ctx = await makeEngine(MODEL, { kvTokens: 512, maxSequences: 5, maxBatchTokens: 24 });
+    ctx = await makeEngine(MODEL, { kvTokens: 512, maxSequences: 5, maxBatchTokens: 24, runAhead });
   });
   afterAll(() => ctx.close());
 
@@ -159,5 +162,63 @@ describe('random schedules', () => {
     expect(forks.length).toBeGreaterThan(1);
     for (const f of await Promise.all(forks)) expect(f).toEqual(parent);
     expect(engine.freePages).toBe(engine.pages);
+  });
+});
+
+describe('a step that runs ahead', () => {
+  it('gives its tokens without waiting, and repeats nothing', async () => {
+    const { engine, close } = await makeEngine(MODEL, { runAhead: true });
+    const got = await run(engine, requests[0]!.prompt, requests[0]!.sampling, requests[0]!.count);
+    expect(got).toEqual(alone[0]);
+    // One step for each token (the prompt fits one step); the last one knows that it is.
+    expect(engine.stats.steps).toBe(requests[0]!.count + Math.ceil(requests[0]!.prompt.length / 64) - 1);
+    await close();
+  });
+
+  it('computes one row for nothing when a stop token ends a sequence', async () => {
+    const { engine, close } = await makeEngine(MODEL, { runAhead: true });
+    const stop = alone[0]![3]!.id;
+    const first = alone[0]!.findIndex((t) => t.id === stop);
+    const ids = await new Promise<number[]>((resolve, reject) => {
+      const drawn: number[] = [];
+      engine.submit(requests[0]!.prompt, {
+        sampling: { temperature: 0 },
+        maxTokens: 30,
+        stopIds: new Set([stop]),
+        controller: {
+          accept: (t) => {
+            drawn.push(t.id);
+            return null;
+          },
+          finish: (_, error) => (error ? reject(error) : resolve(drawn)),
+        },
+      });
+    });
+    expect(ids).toEqual(alone[0]!.slice(0, first + 1).map((t) => t.id));
+    expect(engine.freePages).toBe(engine.pages);
+    // The pages are free while the last row is still on its way; whoever takes them comes behind it.
+    const again = await Promise.all(requests.map((q) => run(engine, q.prompt, q.sampling, q.count)));
+    expect(again).toEqual(alone);
+    await close();
+  });
+
+  it('fails alone for a sequence without a token to draw', async () => {
+    const { engine, close } = await makeEngine(MODEL, { runAhead: true });
+    const q = requests[3]!;
+    // Over the temperature, its only token has a score of -infinity.
+    const bad = run(engine, [5], { allowedIds: [7], logitBias: { 7: -3.4e38 }, temperature: 0.01 }, 5);
+    const good = run(engine, q.prompt, q.sampling, q.count);
+    await expect(bad).rejects.toMatchObject({ code: 'EYRIE_EXECUTION' });
+    expect(await good).toEqual(alone[3]);
+    await close();
+  });
+
+  it('may be under way when the engine is closed', async () => {
+    const { engine, close } = await makeEngine(MODEL, { runAhead: true });
+    const running = run(engine, requests[0]!.prompt, requests[0]!.sampling, 60);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const closed = close();
+    await expect(running).rejects.toMatchObject({ code: 'EYRIE_ABORTED' });
+    await closed;
   });
 });

@@ -4,11 +4,15 @@ import { type LLM, load } from '../../lib/engine/index.ts';
 import { native } from '../../lib/native/load.ts';
 import { goldenGguf } from '../helpers/engine.ts';
 
-describe('LLM', () => {
+describe.each([false, true])('LLM, runAhead %s', (runAhead) => {
   let llm: LLM;
   const progress: { stage: string; done: number; total: number }[] = [];
   beforeAll(async () => {
-    llm = await load(goldenGguf('llama-q8_0'), { threads: 2, onProgress: (p) => progress.push(p) });
+    llm = await load(goldenGguf('llama-q8_0'), {
+      threads: 2,
+      runAhead,
+      onProgress: (p) => progress.push(p),
+    });
   });
   afterAll(() => llm.dispose());
 
@@ -67,6 +71,16 @@ describe('LLM', () => {
       .complete('abc', { maxTokens: 12, temperature: 100, allowedIds: [70, 71], ignoreEos: true, seed: 4 })
       .result();
     expect(new Set(only.ids)).toEqual(new Set([70, 71]));
+  });
+
+  it('never draws a token with a bias of -Infinity, nor another than one with a huge bias', async () => {
+    const go = (logitBias: Record<number, number>) =>
+      llm.complete('abc', { maxTokens: 4, temperature: 0, logitBias, ignoreEos: true }).result();
+    const free = await go({});
+    const other = await go(Object.fromEntries(free.ids.map((id) => [id, Number.NEGATIVE_INFINITY])));
+    expect(other.ids).toHaveLength(4);
+    for (const id of free.ids) expect(other.ids).not.toContain(id);
+    expect((await go({ 65: 1e300 })).ids).toEqual([65, 65, 65, 65]);
   });
 
   it('gives log-probabilities that the evaluator confirms', async () => {
