@@ -134,6 +134,23 @@ export class Scope {
     return {
       k: this.keep(memory.view([n, j, PAGE, d], options)),
       v: this.keep(memory.view([n, j, PAGE, d], { ...options, offset: j * PAGE * d })),
+      ...(dtype === 'f8_e4m3' ? this.headScales(j) : dtype === 'i8' ? this.rowScales(n, j) : {}),
+    };
+  }
+  /** Scales of f8_e4m3 pages, one a head. */
+  headScales(j) {
+    const one = this.keep(Tensor.from(this.stream, 'f32', [j], new Float32Array(j).fill(1)));
+    return { kScale: one, vScale: one };
+  }
+  /** Scales of i8 pages, one a row: 1/64 everywhere. */
+  rowScales(n, j) {
+    const plane = this.keep(
+      Tensor.from(this.stream, 'f16', [n, 2, j, PAGE], new Uint16Array(n * 2 * j * PAGE).fill(0x2400)),
+    );
+    const options = { strides: [2 * j * PAGE, PAGE, 1] };
+    return {
+      kScales: this.keep(plane.view([n, j, PAGE], options)),
+      vScales: this.keep(plane.view([n, j, PAGE], { ...options, offset: j * PAGE })),
     };
   }
   dispose = () => {

@@ -112,13 +112,16 @@ function fused(m, quick) {
   ]);
 }
 
+/** Bytes of a cached row of d numbers, its scale included. */
+const pageRowBytes = (dtype, d) => (dtype === 'f16' ? 2 * d : dtype === 'i8' ? d + 2 : d);
+
 function attention(m, quick) {
   const [h, j, d] = [m.heads, m.kvHeads, m.headDim];
-  const one = (what, sequences, length, newTokens) =>
+  const one = (what, sequences, length, newTokens, dtype = 'f16') =>
     of('paged_attention', (s) => {
       const t = sequences * newTokens;
       const perSequence = Math.ceil(length / PAGE);
-      const bytes = sequences * length * 2 * j * d * 2;
+      const bytes = sequences * length * 2 * j * pageRowBytes(dtype, d);
       const [q, out] = [s.f32(t, h, d), s.f32(t, h, d)];
       const blockTable = s.i32(
         [sequences, perSequence],
@@ -126,12 +129,12 @@ function attention(m, quick) {
       );
       const seqLens = s.i32([sequences], Array(sequences).fill(length));
       const qStart = s.range(sequences + 1, newTokens);
-      const layers = s.copies(bytes, () => s.pages(m, sequences * perSequence * PAGE));
+      const layers = s.copies(bytes, () => s.pages(m, sequences * perSequence * PAGE, dtype));
       const scale = d ** -0.5;
       // Rows of a causal block see half of it on average.
       const seen = sequences * newTokens * (length - (newTokens - 1) / 2);
       return {
-        what: `f16 ${what} H=${h}/${j}`,
+        what: `${dtype} ${what} H=${h}/${j}`,
         calls: layers.map(
           (pages) => () => pagedAttention({ q, pages, blockTable, seqLens, qStart, scale, out }),
         ),
@@ -140,6 +143,7 @@ function attention(m, quick) {
       };
     });
   const cases = [one('B=1 len 1024', 1, 1024, 1), one('prefill 512', 1, 512, 512)];
+  for (const dtype of ['f8_e4m3', 'i8']) cases.push(one('B=1 len 1024', 1, 1024, 1, dtype));
   if (!quick) cases.push(one('B=16 len 512', 16, 512, 1), one('B=1 len 4096', 1, 4096, 1));
   return cases;
 }

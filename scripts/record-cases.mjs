@@ -52,7 +52,7 @@ for (const [heads, kvHeads, headDim] of [
   [32, 8, 64],
   [8, 2, 128],
 ])
-  for (const dtype of ['f16', 'bf16']) {
+  for (const dtype of ['f16', 'bf16', 'f8_e4m3', 'i8']) {
     const m = { heads, kvHeads, headDim };
     const attend = (lengths, rows, tree, window = 0) =>
       scoped((s) => {

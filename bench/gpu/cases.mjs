@@ -144,10 +144,11 @@ async function engineToken(m, quick) {
 const HEADS = { heads: 32, kvHeads: 8, headDim: 128 };
 
 /** Pages, tables and queries of `sequences` sequences of `length` tokens, `rows` of them new. */
-function attentionCase(s, { sequences, length, rows, anc = null, cold = COLD }) {
+function attentionCase(s, { sequences, length, rows, anc = null, cold = COLD, dtype = 'bf16' }) {
   const { heads, kvHeads, headDim } = HEADS;
   const per = length / PAGE;
-  const bytes = 4 * sequences * length * kvHeads * headDim;
+  const row = dtype === 'bf16' ? 2 * headDim : dtype === 'i8' ? headDim + 2 : headDim;
+  const bytes = 2 * sequences * length * kvHeads * row;
   const q = s.f32(sequences * rows, heads, headDim);
   const out = s.f32(sequences * rows, heads, headDim);
   const blockTable = s.i32(
@@ -157,7 +158,7 @@ function attentionCase(s, { sequences, length, rows, anc = null, cold = COLD }) 
   const seqLens = s.i32([sequences], Array(sequences).fill(length));
   const qStart = s.range(sequences + 1, rows);
   const copies = Math.max(1, Math.ceil(cold / bytes));
-  const layers = Array.from({ length: copies }, () => s.pages(HEADS, sequences * length, 'bf16'));
+  const layers = Array.from({ length: copies }, () => s.pages(HEADS, sequences * length, dtype));
   const scale = headDim ** -0.5;
   return {
     calls: layers.map(
@@ -175,14 +176,16 @@ function attention() {
       const [sequences, length, cold] = quick ? [2, 256, 1] : [32, 4096, COLD];
       const s = new Scope(stream);
       try {
-        const c = attentionCase(s, { sequences, length, rows: 1, cold });
-        const t = await timeCalls(stream, c.calls, { nodes: quick ? 4 : 50 });
-        yield {
-          what: `paged decode attention ${sequences} x ${length}, 32/8 heads of 128, bf16`,
-          ...t,
-          bytes: c.bytes,
-          goal: { share: 0.9 },
-        };
+        for (const dtype of ['bf16', 'f8_e4m3', 'i8']) {
+          const c = attentionCase(s, { sequences, length, rows: 1, cold, dtype });
+          const t = await timeCalls(stream, c.calls, { nodes: quick ? 4 : 50 });
+          yield {
+            what: `paged decode attention ${sequences} x ${length}, 32/8 heads of 128, ${dtype}`,
+            ...t,
+            bytes: c.bytes,
+            ...(dtype === 'bf16' ? { goal: { share: 0.9 } } : {}),
+          };
+        }
       } finally {
         s.dispose();
       }

@@ -118,9 +118,35 @@ void check_rope(const Call& call, bool values) {
     fail(op, "offset is " + std::to_string(a.offset) + ", expected 0 to D - R = " + std::to_string(a.D - a.R));
 }
 
+struct Scales {
+  const Tensor *k_scale, *v_scale, *k_scales, *v_scales;
+};
+
+// Scales are given when the pages' dtype needs them, and only then.
+void check_scales(const char* op, const Tensor& pages, const Scales& s, bool values, bool takes_static = true) {
+  const DType t = pages.dtype;
+  const auto demand = [&](const char* argument, const Tensor* scale, bool needed) {
+    const std::string kind = std::string(dtype_info(t).name) + " pages";
+    if (needed && !scale) fail(op, std::string(argument) + " is missing: " + kind + " need it");
+    if (!needed && scale) fail(op, std::string(argument) + " is given, but " + kind + " have none; pass null");
+  };
+  demand("k_scale", s.k_scale, takes_static && t == DType::f8_e4m3);
+  demand("v_scale", s.v_scale, takes_static && t == DType::f8_e4m3);
+  demand("k_scales", s.k_scales, t == DType::i8);
+  demand("v_scales", s.v_scales, t == DType::i8);
+  if (!values || !s.k_scale) return;
+  for (const Tensor* scale : {s.k_scale, s.v_scale})
+    for (int64_t j = 0; j < scale->shape[0]; j++) {
+      const float x = floats(scale)[j];
+      if (!(x >= 1e-30f && x <= 1e30f))
+        fail_at(op, scale == s.k_scale ? "k_scale" : "v_scale", j, x, "a scale from 1e-30 to 1e30");
+    }
+}
+
 void check_kv_write(const Call& call, bool values) {
-  if (!values) return;
   const auto a = kv_write_args(call);
+  check_scales("kv_write", *a.k_pages, {a.k_scale, a.v_scale, a.k_scales, a.v_scales}, values);
+  if (!values) return;
   in_range("kv_write", "slots", a.slots, "a slot (or a negative number)", INT32_MIN, a.N * a.S);
 }
 
@@ -145,6 +171,7 @@ void check_paged_attention(const Call& call, bool values) {
   if (a.J == 0 || a.H % a.J)
     fail(op, "q has H=" + std::to_string(a.H) + " heads, expected a multiple of the " + std::to_string(a.J) +
                  " of k_pages");
+  check_scales(op, *a.k_pages, {a.k_scale, a.v_scale, a.k_scales, a.v_scales}, values);
   scalar_in(op, "scale", a.scale, -kFloatMax, kFloatMax);
   scalar_in(op, "window", a.window, 0, INT32_MAX);
   scalar_in(op, "chunk", a.chunk, 0, INT32_MAX);
@@ -196,6 +223,7 @@ void check_fused_qkv(const Call& call, bool values) {
   equal(op, "the number of rows of wq", a.Q, a.H * a.D, "H x D, the heads of q");
   equal(op, "the number of rows of wk", a.KD, a.J * a.D, "J x D, the heads of k_pages");
   equal(op, "the number of rows of wv", a.VD, a.J * a.E, "J x E, the heads of v_pages");
+  check_scales(op, *a.k_pages, {a.k_scale, a.v_scale, a.k_scales, a.v_scales}, values);
   check_activations(op, a.activations);
   if (a.rope) {
     if (a.R % 2 || a.R > a.D)
@@ -286,9 +314,10 @@ void check_tree_accept(const Call& call, bool values) {
 }
 
 void check_kv_compact(const Call& call, bool values) {
-  if (!values) return;
   const auto a = kv_compact_args(call);
   const char* op = "kv_compact";
+  check_scales(op, *a.k_pages, {nullptr, nullptr, a.k_scales, a.v_scales}, values, false);
+  if (!values) return;
   for (int64_t b = 0; b < a.B; b++) {
     const int64_t base = ints(a.base)[b], num = ints(a.num)[b];
     const int32_t* path = ints(a.path) + b * a.Q;
@@ -309,9 +338,10 @@ void check_kv_compact(const Call& call, bool values) {
 }
 
 void check_kv_copy_pages(const Call& call, bool values) {
-  if (!values) return;
   const auto a = kv_copy_pages_args(call);
   const char* op = "kv_copy_pages";
+  check_scales(op, *a.k_pages, {nullptr, nullptr, a.k_scales, a.v_scales}, values, false);
+  if (!values) return;
   in_range(op, "src", a.src, "a page", 0, a.N);
   in_range(op, "dst", a.dst, "a page", 0, a.N);
   // Copies run in any order: a page that is written is written once and read by nobody.

@@ -175,9 +175,9 @@ EYRIE_INLINE RopeArgs rope_args(const Call& c) {
   return a;
 }
 
-// k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!
+// k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?
 struct KvWriteArgs {
-  const Tensor *k, *v, *slots, *k_pages, *v_pages;  // null: absent
+  const Tensor *k, *v, *slots, *k_pages, *v_pages, *k_scale, *v_scale, *k_scales, *v_scales;  // null: absent
   int64_t T, J, D, E, N, S;
 };
 EYRIE_INLINE KvWriteArgs kv_write_args(const Call& c) {
@@ -187,6 +187,10 @@ EYRIE_INLINE KvWriteArgs kv_write_args(const Call& c) {
   a.slots = &c.tensor[2];
   a.k_pages = &c.tensor[3];
   a.v_pages = &c.tensor[4];
+  a.k_scale = c.tensor[5].data ? &c.tensor[5] : nullptr;
+  a.v_scale = c.tensor[6].data ? &c.tensor[6] : nullptr;
+  a.k_scales = c.tensor[7].data ? &c.tensor[7] : nullptr;
+  a.v_scales = c.tensor[8].data ? &c.tensor[8] : nullptr;
   a.T = c.size[0];
   a.J = c.size[1];
   a.D = c.size[2];
@@ -196,9 +200,9 @@ EYRIE_INLINE KvWriteArgs kv_write_args(const Call& c) {
   return a;
 }
 
-// q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 -> out:f[T,H,E]
+// q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]? v_scales:f16~[N,J,S]? -> out:f[T,H,E]
 struct PagedAttentionArgs {
-  const Tensor *q, *k_pages, *v_pages, *block_table, *seq_lens, *q_start, *anc, *sinks, *alibi, *q_scale, *out;  // null: absent
+  const Tensor *q, *k_pages, *v_pages, *block_table, *seq_lens, *q_start, *anc, *sinks, *alibi, *q_scale, *k_scale, *v_scale, *k_scales, *v_scales, *out;  // null: absent
   float scale;
   int window;
   int chunk;
@@ -221,7 +225,11 @@ EYRIE_INLINE PagedAttentionArgs paged_attention_args(const Call& c) {
   a.window = (int)c.scalar[11];
   a.chunk = (int)c.scalar[12];
   a.softcap = (float)c.scalar[13];
-  a.out = &c.tensor[14];
+  a.k_scale = c.tensor[14].data ? &c.tensor[14] : nullptr;
+  a.v_scale = c.tensor[15].data ? &c.tensor[15] : nullptr;
+  a.k_scales = c.tensor[16].data ? &c.tensor[16] : nullptr;
+  a.v_scales = c.tensor[17].data ? &c.tensor[17] : nullptr;
+  a.out = &c.tensor[18];
   a.T = c.size[0];
   a.H = c.size[1];
   a.D = c.size[2];
@@ -290,9 +298,9 @@ EYRIE_INLINE LogitsArgs logits_args(const Call& c) {
   return a;
 }
 
-// x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 -> q:f[T,H,D]
+// x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!? -> q:f[T,H,D]
 struct FusedQkvArgs {
-  const Tensor *x, *norm, *wq, *wk, *wv, *bq, *bk, *bv, *q_norm, *k_norm, *rope, *rows, *slots, *k_pages, *v_pages, *q;  // null: absent
+  const Tensor *x, *norm, *wq, *wk, *wv, *bq, *bk, *bv, *q_norm, *k_norm, *rope, *rows, *slots, *k_pages, *v_pages, *k_scale, *v_scale, *k_scales, *v_scales, *q;  // null: absent
   float eps;
   int activations;
   int64_t T, C, Q, KD, VD, D, P, R, N, J, S, E, H;
@@ -316,7 +324,11 @@ EYRIE_INLINE FusedQkvArgs fused_qkv_args(const Call& c) {
   a.k_pages = &c.tensor[14];
   a.v_pages = &c.tensor[15];
   a.activations = (int)c.scalar[16];
-  a.q = &c.tensor[17];
+  a.k_scale = c.tensor[17].data ? &c.tensor[17] : nullptr;
+  a.v_scale = c.tensor[18].data ? &c.tensor[18] : nullptr;
+  a.k_scales = c.tensor[19].data ? &c.tensor[19] : nullptr;
+  a.v_scales = c.tensor[20].data ? &c.tensor[20] : nullptr;
+  a.q = &c.tensor[21];
   a.T = c.size[0];
   a.C = c.size[1];
   a.Q = c.size[2];
@@ -406,9 +418,9 @@ EYRIE_INLINE TreeAcceptArgs tree_accept_args(const Call& c) {
   return a;
 }
 
-// block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!
+// block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?
 struct KvCompactArgs {
-  const Tensor *block_table, *base, *path, *num, *k_pages, *v_pages;  // null: absent
+  const Tensor *block_table, *base, *path, *num, *k_pages, *v_pages, *k_scales, *v_scales;  // null: absent
   int64_t B, M, Q, N, J, S, D, E;
 };
 EYRIE_INLINE KvCompactArgs kv_compact_args(const Call& c) {
@@ -419,6 +431,8 @@ EYRIE_INLINE KvCompactArgs kv_compact_args(const Call& c) {
   a.num = &c.tensor[3];
   a.k_pages = &c.tensor[4];
   a.v_pages = &c.tensor[5];
+  a.k_scales = c.tensor[6].data ? &c.tensor[6] : nullptr;
+  a.v_scales = c.tensor[7].data ? &c.tensor[7] : nullptr;
   a.B = c.size[0];
   a.M = c.size[1];
   a.Q = c.size[2];
@@ -430,9 +444,9 @@ EYRIE_INLINE KvCompactArgs kv_compact_args(const Call& c) {
   return a;
 }
 
-// src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!
+// src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?
 struct KvCopyPagesArgs {
-  const Tensor *src, *dst, *k_pages, *v_pages;  // null: absent
+  const Tensor *src, *dst, *k_pages, *v_pages, *k_scales, *v_scales;  // null: absent
   int64_t L, N, J, S, D, E;
 };
 EYRIE_INLINE KvCopyPagesArgs kv_copy_pages_args(const Call& c) {
@@ -441,6 +455,8 @@ EYRIE_INLINE KvCopyPagesArgs kv_copy_pages_args(const Call& c) {
   a.dst = &c.tensor[1];
   a.k_pages = &c.tensor[2];
   a.v_pages = &c.tensor[3];
+  a.k_scales = c.tensor[4].data ? &c.tensor[4] : nullptr;
+  a.v_scales = c.tensor[5].data ? &c.tensor[5] : nullptr;
   a.L = c.size[0];
   a.N = c.size[1];
   a.J = c.size[2];

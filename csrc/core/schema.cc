@@ -102,8 +102,8 @@ const char* expected(Arg::Type t) {
     case Arg::Type::i32: return "i32";
     case Arg::Type::u8: return "u8";
     case Arg::Type::u16: return "u16";
-    case Arg::Type::activation:
-    case Arg::Type::cache: return "f32, f16 or bf16";
+    case Arg::Type::activation: return "f32, f16 or bf16";
+    case Arg::Type::cache: return "f32, f16, bf16, f8_e4m3 or i8";
     case Arg::Type::weight: return "a packed weight (pack_weight)";
     default: return "a dense tensor";
   }
@@ -119,8 +119,8 @@ bool dtype_fits(Arg::Type t, const Tensor& x) {
     case Arg::Type::i32: return x.dtype == DType::i32;
     case Arg::Type::u8: return x.dtype == DType::u8;
     case Arg::Type::u16: return x.dtype == DType::u16;
-    case Arg::Type::activation:
-    case Arg::Type::cache: return is_float(x.dtype);
+    case Arg::Type::activation: return is_float(x.dtype);
+    case Arg::Type::cache: return is_float(x.dtype) || x.dtype == DType::f8_e4m3 || x.dtype == DType::i8;
     default: return true;
   }
 }

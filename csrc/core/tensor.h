@@ -8,7 +8,7 @@
 
 namespace eyrie {
 
-enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, count };
+enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, f8_e4m3, i8, count };
 enum class Layout : uint8_t { dense, tiles };
 enum class DeviceKind : uint8_t { cpu, cuda };
 
@@ -42,6 +42,8 @@ EYRIE_INLINE DTypeInfo dtype_info(DType t) {
     case DType::q8_0: return {"q8_0", 32, 34};
     case DType::q4_0: return {"q4_0", 32, 18};
     case DType::q4_1: return {"q4_1", 32, 20};
+    case DType::f8_e4m3: return {"f8_e4m3", 1, 1};
+    case DType::i8: return {"i8", 1, 1};
     default: return {"?", 1, 1};
   }
 }

@@ -15,6 +15,7 @@ struct Scratch {
   float* state;  // [packed rows][E16 + 16]: acc, then max and sum
   const void *k[kChunk], *v[kChunk];  // rows of the chunk's tokens
   const void* next_k[kChunk];  // of the chunk after this one
+  float k_scale[kChunk], v_scale[kChunk];  // of the chunk's tokens, where pages have 8 bits
 };
 
 // One pass over a chunk: which of its tokens are there, and how they are read.
@@ -50,9 +51,10 @@ EYRIE_INLINE void fold_row(float* state, const float* acc, float m, float l, int
   m0 = top;
 }
 
-// Rows of the context's tokens start + [begin, end).
-EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin,
-                            int64_t end, const void** rows) {
+// Calls place(j, row) for the context's tokens start + j, j in [begin, end), of one kv head. Strides of `pages` in bytes.
+template <class Place>
+EYRIE_INLINE void walk_pages(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin,
+                             int64_t end, Place place) {
   const int32_t* table = (const int32_t*)p.a.block_table->data + item.request * p.a.M;
   const int64_t bytes = dtype_info(pages.dtype).block_bytes, step = pages.stride[2] * bytes;
   for (int64_t j = begin; j < end;) {
@@ -60,29 +62,59 @@ EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item
     const int64_t run = min64(end, j + p.a.S - in);
     const char* row = (const char*)pages.data +
                       (table[token / p.a.S] * pages.stride[0] + item.head * pages.stride[1]) * bytes + in * step;
-    for (; j < run; j++, row += step) rows[j] = row;
+    for (; j < run; j++, row += step) place(j, row);
   }
 }
 
+// Rows of the context's tokens start + [begin, end).
+EYRIE_INLINE void page_rows(const Plan& p, const Tensor& pages, const Item& item, int64_t start, int64_t begin,
+                            int64_t end, const void** rows) {
+  walk_pages(p, pages, item, start, begin, end,
+             [&](int64_t j, const char* row) __attribute__((always_inline)) { rows[j] = row; });
+}
+
+// Scales of 8-bit rows of those tokens.
+__attribute__((noinline)) void page_scales(const Plan& p, bool values, const Item& item, int64_t start, int64_t begin,
+                                           int64_t end, float* out) {
+  const Tensor *head = values ? p.a.v_scale : p.a.k_scale, *plane = values ? p.a.v_scales : p.a.k_scales;
+  if (head) {
+    for (int64_t j = begin; j < end; j++) out[j] = ((const float*)head->data)[item.head];
+    return;
+  }
+  walk_pages(p, *plane, item, start, begin, end, [&](int64_t j, const char* row) __attribute__((always_inline)) {
+    out[j] = f16_to_float(*(const uint16_t*)row);
+  });
+}
+
+// Keys (or values) of those tokens: their rows, and their scales where they have any.
+EYRIE_INLINE void find_rows(const Plan& p, bool values, const Item& item, int64_t start, int64_t begin, int64_t end,
+                            Scratch& x) {
+  page_rows(p, values ? *p.a.v_pages : *p.a.k_pages, item, start, begin, end, values ? x.v : x.k);
+  if (p.scaled) page_scales(p, values, item, start, begin, end, values ? x.v_scale : x.k_scale);
+}
+
 // The same for one row of a tree: token prefix + k of its context is its k-th ancestor.
-EYRIE_INLINE void tree_rows(const Plan& p, const Tensor& pages, const Item& item, const View& v, int64_t start,
-                            int64_t begin, int64_t end, const void** rows) {
-  page_rows(p, pages, item, start, begin, min64(end, v.prefix - start), rows);
+EYRIE_INLINE void find_tree_rows(const Plan& p, bool values, const Item& item, const View& v, int64_t start,
+                                 int64_t begin, int64_t end, Scratch& x) {
+  find_rows(p, values, item, start, begin, min64(end, v.prefix - start), x);
   int64_t j = v.prefix - start;
   for (int64_t node = 0; node < 128 && j < end; node++) {
     if (!(v.ancestors[node / 32] >> (node % 32) & 1)) continue;
-    if (j >= begin) page_rows(p, pages, item, v.prefix + node - j, j, j + 1, rows);
+    if (j >= begin) find_rows(p, values, item, v.prefix + node - j, j, j + 1, x);
     j++;
   }
 }
 
-// Scale, soft-cap, ALiBi and mask of one row's scores over groups [g0, g1).
-EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t start, int g0, int g1, float* s) {
+// Scales, soft-cap, ALiBi and mask of one row's scores over groups [g0, g1). k_scale: of the keys, or null.
+EYRIE_INLINE void finish_scores(const Plan& p, const Row& row, int64_t start, int g0, int g1, const float* k_scale,
+                                float* s) {
   const PagedAttentionArgs& a = p.a;
   const float scale = a.q_scale ? a.scale * ((const float*)a.q_scale->data)[row.token] : a.scale;
   const V16 f = v_set1(scale), cap = v_set1(a.softcap);
   for (int g = g0; g < g1; g++) {
-    V16 x = v_mul(v_load(s + 16 * g), f);
+    V16 x = v_load(s + 16 * g);
+    if (k_scale) x = v_mul(x, v_load(k_scale + 16 * g));
+    x = v_mul(x, f);
     if (a.softcap != 0) x = v_mul(cap, v_tanh(v_div(x, cap)));
     v_store(s + 16 * g, x);
   }
@@ -140,8 +172,13 @@ __attribute__((noinline)) void attend_rows(const Plan& p, const Scratch& x, cons
   }
   for (int r = 0; r < count; r++) {
     if (rows[r].begin >= rows[r].end) continue;
-    finish_scores(p, rows[r], pass.start, g0, g1, s + r * kChunk);
+    finish_scores(p, rows[r], pass.start, g0, g1, p.scaled ? x.k_scale : nullptr, s + r * kChunk);
     softmax_chunk(s + r * kChunk, g0, g1, &m[r], &l[r]);
+    if (!p.scaled) continue;
+    for (int g = g0; g < g1; g++) {
+      float* at = s + r * kChunk + 16 * g;
+      v_store(at, v_mul(v_load(at), v_load(x.v_scale + 16 * g)));
+    }
   }
 
   // Values: the tokens that every row sees go together, those before and behind row by row; always ascending.
@@ -201,9 +238,8 @@ EYRIE_INLINE void attend_tree_chunk(const Plan& p, Scratch& x, const Item& item,
     Pass pass{start, int(max64(0, v.first - start)), int(max64(0, min64(kChunk, v.end - start))), true, false, false};
     if (pass.begin < pass.end) {
       for (int kv = 0; kv < 2; kv++) {
-        const Tensor& pages = kv ? *p.a.v_pages : *p.a.k_pages;
-        if (v.ancestors) tree_rows(p, pages, item, v, start, pass.begin, pass.end, kv ? x.v : x.k);
-        else page_rows(p, pages, item, start, pass.begin, pass.end, kv ? x.v : x.k);
+        if (v.ancestors) find_tree_rows(p, kv, item, v, start, pass.begin, pass.end, x);
+        else find_rows(p, kv, item, start, pass.begin, pass.end, x);
       }
     }
     attend_chunk(p, x, item, pass, i * p.G, (i + 1) * p.G, partials);
@@ -228,9 +264,13 @@ __attribute__((noinline)) void attend_item(const Plan& p, Scratch& x, const Item
       continue;
     }
     Pass pass{start, int(max64(0, item.first - start)), int(min64(kChunk, item.end - start)), direct, direct, false};
-    if (ready) memcpy(x.k, x.next_k, sizeof x.k);
-    else page_rows(p, *p.a.k_pages, item, start, pass.begin, pass.end, x.k);
-    page_rows(p, *p.a.v_pages, item, start, pass.begin, pass.end, x.v);
+    if (ready) {
+      memcpy(x.k, x.next_k, sizeof x.k);
+      if (p.scaled) page_scales(p, false, item, start, pass.begin, pass.end, x.k_scale);
+    } else {
+      find_rows(p, false, item, start, pass.begin, pass.end, x);
+    }
+    find_rows(p, true, item, start, pass.begin, pass.end, x);
     ready = pass.more = direct && c + 1 < last && start + kChunk < item.shared;
     if (pass.more) {
       // What the last chunk lacks points somewhere harmless: its rows are prefetched along with this chunk's.
@@ -281,6 +321,7 @@ void paged_attention(const Call& call, Team& team) {
   p.a = paged_attention_args(call);
   if (p.a.T == 0 || p.a.H == 0) return;
   p.type = p.a.k_pages->dtype;
+  p.scaled = p.a.k_scale || p.a.k_scales;
   p.G = p.a.H / p.a.J;
   p.D16 = div_up(p.a.D, 16) * 16;
   p.E16 = div_up(p.a.E, 16) * 16;

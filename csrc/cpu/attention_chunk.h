@@ -4,6 +4,8 @@
 //   q·k     16 lanes, lane i sums d = i, i + 16, … by fma; then the fixed tree (i with i + 8, i + 4, i + 2, i + 1)
 //   softmax m = max, p = exp(s - m), l = sum p on 16 lanes (lane i sums tokens i, i + 16, …), then the tree
 //   values  acc[e] = fma(p_j, v_j[e], acc[e]) for visible j ascending; p is exactly 0 elsewhere
+// 8-bit pages: k_j and v_j are what is stored, the scores are multiplied with the scales of their keys before anything else, and p_j
+// with those of the values once l is there.
 // Two paths give these bits. *direct*: rows of pages are converted as they are read, dots are reduced 16 tokens at a time
 // (few rows, bound by memory). *tiles*: the chunk is converted once into fp32 tiles, keys transposed so that a lane is a
 // token, and many rows share it (prefill); the tree over i is then a tree of vectors.
@@ -37,6 +39,8 @@ __attribute__((noinline)) static void copy_tail(const uint16_t* p, int64_t n, ui
 template <DType kType>
 EYRIE_INLINE V16 kv_load(const void* row, int64_t i) {
   if (kType == DType::f32) return v_load((const float*)row + i);
+  if (kType == DType::i8) return v_load_i8((const int8_t*)row + i);
+  if (kType == DType::f8_e4m3) return v_load_e4m3((const uint8_t*)row + i);
   const uint16_t* p = (const uint16_t*)row + i;
   return kType == DType::f16 ? v_load_f16(p) : v_load_bf16(p);
 }
@@ -45,6 +49,11 @@ EYRIE_INLINE V16 kv_load(const void* row, int64_t i) {
 template <DType kType>
 EYRIE_INLINE V16 kv_load_tail(const void* row, int64_t i, int64_t D) {
   if (kType == DType::f32) return v_load_n((const float*)row + i, int(D - i));
+  if (kType == DType::i8 || kType == DType::f8_e4m3) {
+    uint8_t bytes[16] = {};
+    memcpy(bytes, (const uint8_t*)row + i, size_t(D - i));
+    return kv_load<kType>(bytes, 0);
+  }
   uint16_t tail[16];
   copy_tail((const uint16_t*)row + i, D - i, tail);
   return kv_load<kType>(tail, 0);
@@ -58,7 +67,7 @@ EYRIE_INLINE V16 kv_load(const void* row, int64_t i, int64_t D) {
 // Rows that are needed soon: pages are short runs, which hardware does not foresee across.
 template <DType kType>
 EYRIE_INLINE void prefetch_row(const void* row, int64_t D) {
-  const int64_t bytes = D * (kType == DType::f32 ? 4 : 2);
+  const int64_t bytes = D * dtype_info(kType).block_bytes;
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)row + i, 0, 2);
 }
 
@@ -256,23 +265,33 @@ EYRIE_INLINE void values_tile(const float* p, const float* tile, int begin, int 
       }                           \
       break;                      \
   }
-#define EYRIE_FOR_TYPES(type, call)        \
-  switch (type) {                          \
-    case DType::f32: {                     \
-      constexpr DType kType = DType::f32;  \
-      call;                                \
-      break;                               \
-    }                                      \
-    case DType::f16: {                     \
-      constexpr DType kType = DType::f16;  \
-      call;                                \
-      break;                               \
-    }                                      \
-    default: {                             \
-      constexpr DType kType = DType::bf16; \
-      call;                                \
-      break;                               \
-    }                                      \
+#define EYRIE_FOR_TYPES(type, call)           \
+  switch (type) {                             \
+    case DType::f32: {                        \
+      constexpr DType kType = DType::f32;     \
+      call;                                   \
+      break;                                  \
+    }                                         \
+    case DType::f16: {                        \
+      constexpr DType kType = DType::f16;     \
+      call;                                   \
+      break;                                  \
+    }                                         \
+    case DType::f8_e4m3: {                    \
+      constexpr DType kType = DType::f8_e4m3; \
+      call;                                   \
+      break;                                  \
+    }                                         \
+    case DType::i8: {                         \
+      constexpr DType kType = DType::i8;      \
+      call;                                   \
+      break;                                  \
+    }                                         \
+    default: {                                \
+      constexpr DType kType = DType::bf16;    \
+      call;                                   \
+      break;                                  \
+    }                                         \
   }
 
 __attribute__((noinline)) static void scores_direct_rows(DType type, int rows, const float* q, int64_t ld,

@@ -35,6 +35,7 @@ struct Item {
 struct Plan {
   PagedAttentionArgs a;
   DType type;  // of the pages
+  bool scaled;  // they have scales
   int64_t G, D16, E16;
   int64_t tokens;  // of an item
   const int32_t *q_start, *seq_lens;

@@ -55,14 +55,14 @@ void fused_qkv(const Call& call, Team& team) {
   for (int64_t i = mine.begin; i < mine.end; i++) {
     const int64_t t = i / heads, h = i % heads, j = h - a.H;
     if (j >= a.J) {
-      kv_store_row(*a.v_pages, slots[t], j - a.J, to[2] + t * a.VD + (j - a.J) * a.E);
+      kv_store_row({a.v_pages, a.v_scale, a.v_scales}, slots[t], j - a.J, to[2] + t * a.VD + (j - a.J) * a.E);
       continue;
     }
     float* head = j < 0 ? to[0] + t * a.Q + h * a.D : to[1] + t * a.KD + j * a.D;
     const Tensor* norm = j < 0 ? a.q_norm : a.k_norm;
     if (norm) rms_norm_row(head, (const float*)norm->data, a.eps, a.D, head);
     if (a.rope) rope_row(head, (const float*)a.rope->data + rows[t] * a.R, int(a.R), 0);
-    if (j >= 0) kv_store_row(*a.k_pages, slots[t], j, head);
+    if (j >= 0) kv_store_row({a.k_pages, a.k_scale, a.k_scales}, slots[t], j, head);
   }
 }
 

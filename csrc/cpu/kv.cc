@@ -9,9 +9,13 @@ EYRIE_INLINE char* row_at(const Tensor& pages, int64_t slot, int64_t head) {
   return (char*)pages.data + kv_offset(pages, slot, head) * dtype_info(pages.dtype).block_bytes;
 }
 
-EYRIE_INLINE void copy_row(const Tensor& pages, int64_t from, int64_t to, int64_t head) {
+// scales: of i8 rows, or null.
+EYRIE_INLINE void copy_row(const Tensor& pages, const Tensor* scales, int64_t from, int64_t to, int64_t head) {
   memcpy(row_at(pages, to, head), row_at(pages, from, head),
          size_t(pages.shape[3] * dtype_info(pages.dtype).block_bytes));
+  if (!scales) return;
+  uint16_t* const plane = (uint16_t*)scales->data;
+  plane[kv_offset(*scales, to, head)] = plane[kv_offset(*scales, from, head)];
 }
 
 }  // namespace
@@ -22,8 +26,10 @@ void kv_write(const Call& call, Team& team) {
   const Range range = team_range(team, a.T * a.J);
   for (int64_t i = range.begin; i < range.end; i++) {
     const int64_t t = i / a.J, j = i % a.J;
-    kv_store_row(*a.k_pages, slots[t], j, (const float*)a.k->data + t * a.k->stride[0] + j * a.k->stride[1]);
-    kv_store_row(*a.v_pages, slots[t], j, (const float*)a.v->data + t * a.v->stride[0] + j * a.v->stride[1]);
+    kv_store_row({a.k_pages, a.k_scale, a.k_scales}, slots[t], j,
+                 (const float*)a.k->data + t * a.k->stride[0] + j * a.k->stride[1]);
+    kv_store_row({a.v_pages, a.v_scale, a.v_scales}, slots[t], j,
+                 (const float*)a.v->data + t * a.v->stride[0] + j * a.v->stride[1]);
   }
 }
 
@@ -39,8 +45,8 @@ void kv_compact(const Call& call, Team& team) {
       if (path[d] == d) continue;
       const int64_t from = base + path[d], to = base + d;
       const int64_t from_slot = table[from / a.S] * a.S + from % a.S, to_slot = table[to / a.S] * a.S + to % a.S;
-      copy_row(*a.k_pages, from_slot, to_slot, j);
-      copy_row(*a.v_pages, from_slot, to_slot, j);
+      copy_row(*a.k_pages, a.k_scales, from_slot, to_slot, j);
+      copy_row(*a.v_pages, a.v_scales, from_slot, to_slot, j);
     }
   }
 }
@@ -52,8 +58,8 @@ void kv_copy_pages(const Call& call, Team& team) {
   for (int64_t i = range.begin; i < range.end; i++) {
     const int64_t l = i / a.J, j = i % a.J;
     for (int64_t s = 0; s < a.S; s++) {
-      copy_row(*a.k_pages, src[l] * a.S + s, dst[l] * a.S + s, j);
-      copy_row(*a.v_pages, src[l] * a.S + s, dst[l] * a.S + s, j);
+      copy_row(*a.k_pages, a.k_scales, src[l] * a.S + s, dst[l] * a.S + s, j);
+      copy_row(*a.v_pages, a.v_scales, src[l] * a.S + s, dst[l] * a.S + s, j);
     }
   }
 }

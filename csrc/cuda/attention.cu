@@ -235,9 +235,10 @@ void paged_attention(const Call& call, Context& context) {
   a.requests = int(p.B);
   a.fault = fault_at(context);
   const DType type = p.k_pages->dtype;
-  const bool fast = type != DType::f32 && p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && p.B > 0 && p.M > 0;
+  const bool fast = (type == DType::f16 || type == DType::bf16) && p.S % kStep == 0 && aligned(a.k) && aligned(a.v) &&
+                    p.B > 0 && p.M > 0;
   if (fast && (type == DType::f16 ? run_sizes<f16>(a, p, context) : run_sizes<bf16>(a, p, context))) return;
-  attend_general(a, type, context);
+  attend_general(a, type, {scales_of(p.k_scale, p.k_scales), scales_of(p.v_scale, p.v_scales)}, context);
 }
 
 }  // namespace eyrie::cuda

@@ -4,7 +4,7 @@
 // whether a chunk's result stays in registers or goes through memory does not show in the bits.
 #pragma once
 #include "core/tensor.h"
-#include "cuda/gpu.cuh"
+#include "cuda/bytes.cuh"
 
 namespace eyrie::cuda::attention {
 
@@ -217,8 +217,12 @@ GPU_INLINE float tanh_approximate(float x) {
   return 1.0f - __fdividef(2.0f, exp2_approximate(x * (2 * kLog2e)) + 1.0f);
 }
 
+struct BothScales {  // of 8-bit pages
+  PageScales k, v;
+};
+
 // Any head sizes, page sizes, strides and types, in fp32 (attention_general.cu).
-void attend_general(Args args, DType pages, Context& context);
+void attend_general(Args args, DType pages, const BothScales& scales, Context& context);
 
 // Few rows a request, no tree (attention_decode.cu). False when the call is not of that kind or does not fit the device.
 bool attend_decode(Args args, DType pages, Context& context);

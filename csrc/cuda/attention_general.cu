@@ -1,4 +1,4 @@
-// Paged attention for what the tensor-core kernel does not take: f32 pages, other head sizes, odd pages. A block per query row
+// Paged attention for what the tensor-core kernel does not take: f32 and 8-bit pages, other head sizes, odd pages. A block per query row
 // and head, a thread per token of a chunk, everything in fp32: exact, and slow.
 #include "cuda/attention.cuh"
 
@@ -8,7 +8,7 @@ namespace {
 constexpr int kBlock = kChunk;  // threads
 
 struct Shared {
-  float p[kChunk], reduce[4];
+  float p[kChunk], reduce[4];  // p: with the scales of the values
   int request;
 };
 
@@ -24,7 +24,7 @@ GPU_INLINE float reduce_block(float x, float* scratch, Op op) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
+__global__ void __launch_bounds__(kBlock) general_kernel(Args a, BothScales scales) {
   dependency_wait();
   GPU_SHARED(memory);
   Shared& s = *reinterpret_cast<Shared*>(memory);
@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
     const bool seen = at >= first && at <= position;
     float x = -kInfinity;
     const void* value = nullptr;
+    float value_scale = 1;
     bool bad = false;
     if (seen) {
       const int slot = r.tree && at >= r.prefix ? r.prefix + ancestor_at(tree, at - r.prefix) : at;
@@ -79,6 +80,10 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
         value = a.v.data + page * a.v.page + j * a.v.head + slot % a.S * a.v.slot;
         x = 0;
         for (int d = 0; d < a.D; d++) x = fmaf(q[d], to_float(k[d]), x);
+        if constexpr (sizeof(T) == 1) {
+          x = __fmul_rn(x, scales.k.of(page, j, slot % a.S));
+          value_scale = scales.v.of(page, j, slot % a.S);
+        }
         x *= scale;
         if (a.softcap != 0) x = a.softcap * tanhf(x / a.softcap);
         if (a.alibi) x = fmaf(a.alibi[head], float(at - position), x);
@@ -88,7 +93,7 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
     rows[me] = value;
     float m = reduce_block(fmaxf(x, kLowest), s.reduce, [](float u, float v) { return fmaxf(u, v); });
     const float p = seen ? exp2f(x - m) : 0;
-    s.p[me] = p;
+    s.p[me] = sizeof(T) == 1 && seen ? __fmul_rn(p, value_scale) : p;
     const float l = reduce_block(p, s.reduce, [](float u, float v) { return u + v; });
     if (__syncthreads_or(bad)) m = __uint_as_float(0x7fc00000u);
     const Fold f = fold(m0, l0, m, l);
@@ -106,14 +111,16 @@ __global__ void __launch_bounds__(kBlock) general_kernel(Args a) {
 
 }  // namespace
 
-void attend_general(Args a, DType pages, Context& context) {
+void attend_general(Args a, DType pages, const BothScales& scales, Context& context) {
   const size_t shared =
       (sizeof(Shared) + size_t(a.D + a.E) * sizeof(float) + 15) / 16 * 16 + kChunk * sizeof(const void*);
   const auto go = [&](auto kernel) {
-    launch(context, kernel, dim3(unsigned(a.T), unsigned(a.H)), dim3(kBlock), shared, a);
+    launch(context, kernel, dim3(unsigned(a.T), unsigned(a.H)), dim3(kBlock), shared, a, scales);
   };
   if (pages == DType::f32) go(general_kernel<float>);
   else if (pages == DType::f16) go(general_kernel<f16>);
+  else if (pages == DType::f8_e4m3) go(general_kernel<e4m3>);
+  else if (pages == DType::i8) go(general_kernel<int8_t>);
   else go(general_kernel<bf16>);
 }
 

@@ -1,5 +1,6 @@
 // fused_qkv and fused_glu. Few rows in one format: one launch. Else the products go to scratch memory and a second kernel does
 // the rest; each step is that of the primitive ops, so the bits are theirs.
+#include "cuda/bytes.cuh"
 #include "cuda/kernels.h"
 #include "cuda/product.cuh"
 
@@ -21,9 +22,24 @@ struct HeadRows {  // projections with their biases, [T, H * D], [T, J * D], [T,
   const float *q_norm, *k_norm;
   float eps;
   Heads to;
+  PageScales k_scales, v_scales;
 };
 
-// A warp a head of a token: norm, rotation, then to q or to the pages.
+// A warp stores a row of `size` values, value(d), in pages of 8 bits.
+template <class Value>
+GPU_INLINE void store_row_bytes(const Pages& p, const PageScales& scales, int slot, int j, int size, Value value) {
+  const int64_t at = slot / p.slots * p.stride_page + j * p.stride_head + slot % p.slots * p.stride_slot;
+  if (scales.rows) {
+    store_row_i8(static_cast<int8_t*>(p.data) + at, scales.row(slot / p.slots, j, slot % p.slots), size, value);
+    return;
+  }
+  const float inverse = __fdiv_rn(1.0f, scales.head[j]);
+  for (int d = int(threadIdx.x & 31); d < size; d += 32)
+    static_cast<uint8_t*>(p.data)[at + d] = float_to_e4m3(__fmul_rn(value(d), inverse));
+}
+
+// A warp a head of a token: norm, rotation, then to q or to the pages (of 8 bits: `bytes`).
+template <bool bytes>
 __global__ void __launch_bounds__(256) head_rows(HeadRows a) {
   dependency_wait();
   const int all = a.heads + 2 * a.kv_heads, lane = threadIdx.x & 31;
@@ -36,7 +52,11 @@ __global__ void __launch_bounds__(256) head_rows(HeadRows a) {
   if (j >= 0 && (slot < 0 || !in_range(to.fault, 13, t, slot, 0, pages.count * pages.slots))) return;
   if (j >= a.kv_heads) {
     const float* v = a.v + (int64_t(t) * a.kv_heads + (j - a.kv_heads)) * to.e;
-    for (int d = lane; d < to.e; d += 32) store_page(to.v, slot, j - a.kv_heads, d, v[d]);
+    if constexpr (bytes) {
+      store_row_bytes(to.v, a.v_scales, slot, j - a.kv_heads, to.e, [&](int d) { return v[d]; });
+    } else {
+      for (int d = lane; d < to.e; d += 32) store_page(to.v, slot, j - a.kv_heads, d, v[d]);
+    }
     return;
   }
   const float* x = j < 0 ? a.q + (int64_t(t) * a.heads + h) * to.d : a.k + (int64_t(t) * a.kv_heads + j) * to.d;
@@ -54,6 +74,18 @@ __global__ void __launch_bounds__(256) head_rows(HeadRows a) {
   }
   const int half = table ? a.r / 2 : 0;
   __syncwarp();
+  if constexpr (bytes) {
+    if (j >= 0) {
+      store_row_bytes(to.k, a.k_scales, slot, j, to.d, [&](int d) {
+        if (d >= 2 * half) return value(d);
+        const int i = d < half ? d : d - half;
+        float u = value(i), v = value(i + half);
+        rotate(u, v, table[i], table[half + i]);
+        return d < half ? u : v;
+      });
+      return;
+    }
+  }
   for (int i = lane; i < half; i += 32) {
     float u = value(i), v = value(i + half);
     rotate(u, v, table[i], table[half + i]);
@@ -129,7 +161,8 @@ void fused_qkv(const Call& call, Context& context) {
   h.q_dtype = a.q->dtype;
   h.fault = fault_at(context);
 
-  const bool whole = a.D % 32 == 0 && a.E % 16 == 0 && (!a.rope || a.R == a.D) && !a.q_norm && !a.k_norm;
+  const bool bytes = a.k_scale || a.k_scales;
+  const bool whole = !bytes && a.D % 32 == 0 && a.E % 16 == 0 && (!a.rope || a.R == a.D) && !a.q_norm && !a.k_norm;
   if (same && whole && few_rows(a.T) && !exact_product(type, round)) {
     Product p{};
     p.w[0] = weight_view(*a.wq);
@@ -160,7 +193,9 @@ void fused_qkv(const Call& call, Context& context) {
   rows.eps = a.eps;
   rows.to = h;
   const int64_t tasks = a.T * (a.H + 2 * a.J);
-  launch(context, head_rows, dim3(unsigned((tasks + 7) / 8)), dim3(256), 0, rows);
+  rows.k_scales = scales_of(a.k_scale, a.k_scales);
+  rows.v_scales = scales_of(a.v_scale, a.v_scales);
+  launch(context, bytes ? head_rows<true> : head_rows<false>, dim3(unsigned((tasks + 7) / 8)), dim3(256), 0, rows);
 }
 
 }  // namespace eyrie::cuda

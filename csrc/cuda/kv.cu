@@ -1,6 +1,6 @@
 // The cache's own ops: kv_write, kv_compact, kv_copy_pages. Pages are [N,J,S,D] views with contiguous rows; a row moves in the
 // widest words that its address, strides and length allow (16 bytes, 4, or one element).
-#include "cuda/gpu.cuh"
+#include "cuda/bytes.cuh"
 #include "cuda/kernels.h"
 
 namespace eyrie::cuda {
@@ -56,6 +56,33 @@ __global__ void __launch_bounds__(kThreads)
       from_float<Out>(to_float(x));
 }
 
+// 8-bit pages: a warp for a row, keys then values.
+template <class In>
+__global__ void __launch_bounds__(kThreads)
+    kv_write_bytes_kernel(NewRows k, NewRows v, const int* slots, Pages k_pages, Pages v_pages, PageScales k_scales,
+                          PageScales v_scales, int64_t rows, int heads, int S, int64_t limit, FaultAt fault) {
+  dependency_wait();
+  const int64_t i = int64_t(blockIdx.x) * (kThreads / 32) + (threadIdx.x >> 5);
+  if (i >= rows) return;
+  const bool value = (i & 1) != 0;
+  const int head = int(i / 2 % heads);
+  const int64_t t = i / 2 / heads;
+  const int slot = slots[t];
+  if (slot < 0 || !in_range(fault, 2, t, slot, INT32_MIN, limit)) return;
+  const NewRows from = value ? v : k;
+  const Pages to = value ? v_pages : k_pages;
+  const PageScales scales = value ? v_scales : k_scales;
+  const In* x = static_cast<const In*>(from.data) + t * from.row + head * from.head;
+  unsigned char* row = row_at(to, slot / S, head, slot % S);
+  if (scales.rows) {
+    store_row_i8(reinterpret_cast<int8_t*>(row), scales.row(slot / S, head, slot % S), to.row,
+                 [&](int d) { return to_float(x[d]); });
+    return;
+  }
+  const float inverse = __fdiv_rn(1.0f, scales.head[head]);
+  for (int d = int(threadIdx.x & 31); d < to.row; d += 32) row[d] = float_to_e4m3(__fmul_rn(to_float(x[d]), inverse));
+}
+
 template <class In>
 void write(const KvWriteArgs& a, Context& context) {
   const int64_t total = a.T * a.J * (a.D + a.E);
@@ -65,6 +92,15 @@ void write(const KvWriteArgs& a, Context& context) {
            pages_of(*a.k_pages), pages_of(*a.v_pages), total, int(a.J), int(a.D), int(a.E), int(a.S), a.N * a.S,
            fault_at(context));
   };
+  if (a.k_scale || a.k_scales) {
+    const int64_t rows = 2 * a.T * a.J;
+    launch(context, kv_write_bytes_kernel<In>, blocks_for(rows * 32), kThreads, 0,
+           NewRows{a.k->data, a.k->stride[0], a.k->stride[1]}, NewRows{a.v->data, a.v->stride[0], a.v->stride[1]},
+           static_cast<const int*>(a.slots->data), pages_of(*a.k_pages), pages_of(*a.v_pages),
+           scales_of(a.k_scale, a.k_scales), scales_of(a.v_scale, a.v_scales), rows, int(a.J), int(a.S), a.N * a.S,
+           fault_at(context));
+    return;
+  }
   if (a.k_pages->dtype == DType::f32) go(kv_write_kernel<In, float>);
   else if (a.k_pages->dtype == DType::f16) go(kv_write_kernel<In, f16>);
   else go(kv_write_kernel<In, bf16>);
@@ -138,7 +174,13 @@ template <class Go>
 void with_words(const Pages& k, const Pages& v, Go go) {
   if (aligned(k, 16) && aligned(v, 16)) go(uint4());
   else if (aligned(k, 4) && aligned(v, 4)) go(uint32_t());
-  else go(uint16_t());
+  else if (aligned(k, 2) && aligned(v, 2)) go(uint16_t());
+  else go(uint8_t());
+}
+
+// Scales of i8 rows as pages of rows of one f16.
+inline Pages plane_of(const Tensor& t) {
+  return {static_cast<unsigned char*>(t.data), t.stride[0] * 2, t.stride[1] * 2, t.stride[2] * 2, 2};
 }
 
 }  // namespace
@@ -166,11 +208,15 @@ void kv_compact(const Call& call, Context& context) {
                    int(a.N),
                    int(a.J),
                    int(a.S)};
-  with_words(k, v, [&](auto word) {
-    const int bytes = int(sizeof word), words = (k.row + v.row) / bytes;
-    launch(context, kv_compact_kernel<decltype(word)>, blocks_for(a.B * a.J * words), kThreads, 0, p, k, v,
-           k.row / bytes, words, fault_at(context));
-  });
+  const auto move = [&](const Pages& k, const Pages& v) {
+    with_words(k, v, [&](auto word) {
+      const int bytes = int(sizeof word), words = (k.row + v.row) / bytes;
+      launch(context, kv_compact_kernel<decltype(word)>, blocks_for(a.B * a.J * words), kThreads, 0, p, k, v,
+             k.row / bytes, words, fault_at(context));
+    });
+  };
+  move(k, v);
+  if (a.k_scales) move(plane_of(*a.k_scales), plane_of(*a.v_scales));
 }
 
 void kv_copy_pages(const Call& call, Context& context) {
@@ -178,11 +224,16 @@ void kv_copy_pages(const Call& call, Context& context) {
   if (a.L * a.J * a.S * (a.D + a.E) == 0) return;
   const Pages k = pages_of(*a.k_pages), v = pages_of(*a.v_pages);
   const auto ints = [](const Tensor* t) { return static_cast<const int*>(t->data); };
-  with_words(k, v, [&](auto word) {
-    const int bytes = int(sizeof word), words = (k.row + v.row) / bytes;
-    launch(context, kv_copy_pages_kernel<decltype(word)>, blocks_for(a.L * a.J * a.S * words), kThreads, 0, ints(a.src),
-           ints(a.dst), k, v, k.row / bytes, words, int(a.L), int(a.N), int(a.J), int(a.S), fault_at(context));
-  });
+  const auto copy = [&](const Pages& k, const Pages& v) {
+    with_words(k, v, [&](auto word) {
+      const int bytes = int(sizeof word), words = (k.row + v.row) / bytes;
+      launch(context, kv_copy_pages_kernel<decltype(word)>, blocks_for(a.L * a.J * a.S * words), kThreads, 0,
+             ints(a.src), ints(a.dst), k, v, k.row / bytes, words, int(a.L), int(a.N), int(a.J), int(a.S),
+             fault_at(context));
+    });
+  };
+  copy(k, v);
+  if (a.k_scales) copy(plane_of(*a.k_scales), plane_of(*a.v_scales));
 }
 
 }  // namespace eyrie::cuda

@@ -36,8 +36,9 @@ std::string text(const CallbackInfo& info, size_t i, const char* what) {
 DType dtype(const std::string& name) {
   for (int i = 0; i < int(DType::count); i++)
     if (name == dtype_info(DType(i)).name) return DType(i);
-  throw Error("EYRIE_DTYPE",
-              "dtype " + name + " does not exist; expected f32, f16, bf16, i32, u8, u16, q8_0, q4_0 or q4_1");
+  throw Error(
+      "EYRIE_DTYPE",
+      "dtype " + name + " does not exist; expected f32, f16, bf16, i32, u8, u16, i8, f8_e4m3, q8_0, q4_0 or q4_1");
 }
 
 std::vector<int64_t> integers(const CallbackInfo& info, size_t i, const char* what) {
@@ -94,7 +95,8 @@ Value alloc(const CallbackInfo& info) {
     if (shape.size() != 2)
       throw Error("EYRIE_SHAPE", "a packed weight has 2 dimensions, got " + std::to_string(shape.size()));
     const DTypeInfo d = dtype_info(t.dtype);
-    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16)
+    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16 || t.dtype == DType::i8 ||
+        t.dtype == DType::f8_e4m3)
       throw Error("EYRIE_DTYPE", std::string(d.name) + " is no weight format");
     if (shape[1] % d.block)
       throw Error("EYRIE_SHAPE",

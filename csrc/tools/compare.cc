@@ -3,10 +3,15 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/fp8.h"
+
 namespace eyrie {
 namespace {
 
-bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+// What stands for real numbers: compared by distance where an op has a tolerance.
+bool is_float(DType t) {
+  return t == DType::f32 || t == DType::f16 || t == DType::bf16 || t == DType::f8_e4m3 || t == DType::i8;
+}
 
 bool is_cache(const std::string& name) { return name == "k_pages" || name == "v_pages"; }
 
@@ -74,6 +79,8 @@ double scalar_of(const Op& op, const Record& record, const char* name) {
 float to_float(DType dtype, const char* element) {
   uint32_t bits = 0;
   float x;
+  if (dtype == DType::f8_e4m3) return e4m3_to_float(uint8_t(*element));
+  if (dtype == DType::i8) return float(static_cast<signed char>(*element));
   if (dtype == DType::f16) {
     _Float16 h;
     memcpy(&h, element, 2);
@@ -90,7 +97,11 @@ double tolerance(const Op& op, const Record& record, size_t i, bool narrow) {
   if (!is_float(out)) return 0;
   const std::string name = op.name;
   // Values that are rounded when they are stored, in the CPU or here, may fall to the other side.
-  const double rounding = out == DType::bf16 ? 4e-3 : out == DType::f16 ? 5e-4 : 0;
+  const double rounding = out == DType::bf16      ? 4e-3
+                          : out == DType::f16     ? 5e-4
+                          : out == DType::f8_e4m3 ? 3e-2
+                          : out == DType::i8      ? 8e-3
+                                                  : 0;
   for (const Row& row : kTolerances) {
     if (name != row.op) continue;
     if (narrow && op.args[i].type != Arg::Type::f32) return row.narrow;

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { KV_DTYPES } from '../kv/dtype.ts';
 import { formatBytes } from '../tensor/memory.ts';
 import type { MachineInfo } from './machine-info.ts';
 import type { ModelInfo } from './model-info.ts';
@@ -13,7 +14,7 @@ export function infoCommand(): Command {
     .option('--json', 'prints one object')
     .option('--context <n>', 'longest text the memory is planned for (default: as in a load)', integer(2))
     .addOption(new Option('--activations <type>', 'as in a load').choices(['auto', 'f32']).default('auto'))
-    .addOption(new Option('--kv-dtype <type>', 'as in a load').choices(['f32', 'f16', 'bf16']))
+    .addOption(new Option('--kv-dtype <type>', 'as in a load').choices(KV_DTYPES))
     .action(info);
 }
 

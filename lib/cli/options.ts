@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GenerateOptions, LoadOptions } from '../engine/index.ts';
+import { KV_DTYPES } from '../kv/dtype.ts';
 import { SAMPLING_COLUMNS } from '../native/ops.gen.ts';
 import { resolveSampling, type SamplingParams } from '../sampling/params.ts';
 
@@ -75,7 +76,7 @@ export function addLoadOptions(command: Command, { context = true } = {}): Comma
     new Option(
       '--kv-dtype <type>',
       'numbers of the KV cache (default: f16; f32 with --activations f32)',
-    ).choices(['f32', 'f16', 'bf16']),
+    ).choices(KV_DTYPES),
   );
 }
 

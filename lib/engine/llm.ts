@@ -40,7 +40,10 @@ export interface LoadOptions {
   contextLength?: number;
   /** Tokens in the KV cache over all sequences. @default contextLength */
   kvTokens?: number;
-  /** @default 'f16', or 'f32' with activations 'f32' */
+  /**
+   * What the KV cache keeps: `'f8_e4m3'` and `'i8'` halve it; i8 has a scale for each token and head, f8_e4m3 none.
+   * @default 'f16', or 'f32' with activations 'f32'
+   */
   kvDtype?: KvDType;
   /** Sequences computed together. @default 16 */
   maxSequences?: number;

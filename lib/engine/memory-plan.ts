@@ -1,5 +1,6 @@
 import { EyrieError } from '../errors.ts';
 import { kvBytes } from '../kv/cache.ts';
+import { KV_DTYPES } from '../kv/dtype.ts';
 import { type ModelConfig, workspaceBytes } from '../models/index.ts';
 import { formatBytes } from '../tensor/memory.ts';
 import type { EngineOptions } from './engine.ts';
@@ -35,8 +36,11 @@ export function engineOptions(config: ModelConfig, o: LoadOptions): EngineOption
       `activations: expected 'auto' or 'f32', got '${String(activations)}'`,
     );
   const kvDtype = o.kvDtype ?? (activations === 'f32' ? 'f32' : 'f16');
-  if (!['f32', 'f16', 'bf16'].includes(kvDtype))
-    throw new EyrieError('EYRIE_INVALID_ARGUMENT', `kvDtype: expected f32, f16 or bf16, got '${kvDtype}'`);
+  if (!KV_DTYPES.includes(kvDtype))
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `kvDtype: expected ${KV_DTYPES.slice(0, -1).join(', ')} or ${KV_DTYPES.at(-1)}, got '${kvDtype}'`,
+    );
   if (o.runAhead !== undefined && typeof o.runAhead !== 'boolean')
     throw new EyrieError(
       'EYRIE_INVALID_ARGUMENT',

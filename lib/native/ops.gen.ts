@@ -66,11 +66,14 @@ export interface NativeOps {
    */
   rope(stream: number, x: Handle, table: Handle, rows: Handle, offset: number, interleaved: number): void;
   /**
-   * Writes keys and values to their slots (page * S + slot in page) of one layer's pages. A negative slot is skipped.
+   * Writes keys and values to their slots (page * S + slot in page) of one layer's pages. A negative slot is skipped. 8-bit pages
+   * have scales: an element stands for its value times its scale. f8_e4m3: k_scale and v_scale, one of each head, given; x * (1/scale)
+   * is rounded to nearest even, and what exceeds 448 becomes 448. i8: k_scales and v_scales, one of each row, written: the smallest
+   * f16 that is not below max|x| / 127, so that x * (1/scale) rounds to -127..127; a row with NaN or infinity gets the scale NaN.
    *
-   * `k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!`
+   * `k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?`
    */
-  kv_write(stream: number, k: Handle, v: Handle, slots: Handle, kPages: Handle, vPages: Handle): void;
+  kv_write(stream: number, k: Handle, v: Handle, slots: Handle, kPages: Handle, vPages: Handle, kScale: Handle | null, vScale: Handle | null, kScales: Handle | null, vScales: Handle | null): void;
   /**
    * Attention over paged keys and values, grouped queries (H a multiple of J). Request b owns rows q_start[b]..q_start[b+1) of
    * q, its last tokens; seq_lens[b] counts them in. Row i of n sits at position seq_lens[b] - n + i and sees what is at or
@@ -78,11 +81,12 @@ export interface NativeOps {
    * its ancestors, at position prefix + popcount - 1. s = scale * q_scale[t] * (q·k); softcap c: c * tanh(s/c); + alibi[h] * j;
    * mask (causal or tree, and window: the last `window` positions, and chunk: the same chunk of positions); softmax with
    * sinks[h] in the denominator. Neutral: window 0, chunk 0, softcap 0. Fixed chunks of 128 tokens folded left to right, so a
-   * row's bits depend on nothing but its own context.
+   * row's bits depend on nothing but its own context. Scales of 8-bit pages (kv_write) are multiplied with scores and probabilities,
+   * never with elements.
    *
-   * `q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 -> out:f[T,H,E]`
+   * `q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]? v_scales:f16~[N,J,S]? -> out:f[T,H,E]`
    */
-  paged_attention(stream: number, q: Handle, kPages: Handle, vPages: Handle, blockTable: Handle, seqLens: Handle, qStart: Handle, anc: Handle | null, sinks: Handle | null, alibi: Handle | null, qScale: Handle | null, scale: number, window: number, chunk: number, softcap: number, out: Handle): void;
+  paged_attention(stream: number, q: Handle, kPages: Handle, vPages: Handle, blockTable: Handle, seqLens: Handle, qStart: Handle, anc: Handle | null, sinks: Handle | null, alibi: Handle | null, qScale: Handle | null, scale: number, window: number, chunk: number, softcap: number, kScale: Handle | null, vScale: Handle | null, kScales: Handle | null, vScales: Handle | null, out: Handle): void;
   /**
    * Gated activation: act(gate) * up. kind: 0 silu, 1 gelu_tanh, 2 gelu_erf, 3 relu2, 4 sigmoid, 5 oai (limit, alpha).
    *
@@ -105,9 +109,9 @@ export interface NativeOps {
    * One launch for norm + q,k,v projections + biases + q/k norms + rope + KV write; equals the primitives, bit for bit. norm null:
    * x is taken as it is. rope null: no rotation. Rotary pairing is half.
    *
-   * `x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 -> q:f[T,H,D]`
+   * `x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!? -> q:f[T,H,D]`
    */
-  fused_qkv(stream: number, x: Handle, norm: Handle | null, eps: number, wq: Handle, wk: Handle, wv: Handle, bq: Handle | null, bk: Handle | null, bv: Handle | null, qNorm: Handle | null, kNorm: Handle | null, rope: Handle | null, rows: Handle, slots: Handle, kPages: Handle, vPages: Handle, activations: number, q: Handle): void;
+  fused_qkv(stream: number, x: Handle, norm: Handle | null, eps: number, wq: Handle, wk: Handle, wv: Handle, bq: Handle | null, bk: Handle | null, bv: Handle | null, qNorm: Handle | null, kNorm: Handle | null, rope: Handle | null, rows: Handle, slots: Handle, kPages: Handle, vPages: Handle, activations: number, kScale: Handle | null, vScale: Handle | null, kScales: Handle | null, vScales: Handle | null, q: Handle): void;
   /**
    * One launch for norm + gate and up projections + gated activation; equals the primitives, bit for bit.
    *
@@ -135,17 +139,17 @@ export interface NativeOps {
   tree_accept(stream: number, draft: Handle, parents: Handle, numNodes: Handle, sampled: Handle, path: Handle, numAccepted: Handle, bonus: Handle): void;
   /**
    * Moves the cached rows of accepted tree nodes together: token base[b] + d takes the row of token base[b] + path[b][d], for d
-   * ascending below num[b]. path[b][d] >= d, ascending, so it works in place.
+   * ascending below num[b]. path[b][d] >= d, ascending, so it works in place. Scales of i8 pages move with their rows.
    *
-   * `block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!`
+   * `block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?`
    */
-  kv_compact(stream: number, blockTable: Handle, base: Handle, path: Handle, num: Handle, kPages: Handle, vPages: Handle): void;
+  kv_compact(stream: number, blockTable: Handle, base: Handle, path: Handle, num: Handle, kPages: Handle, vPages: Handle, kScales: Handle | null, vScales: Handle | null): void;
   /**
-   * Copies whole pages: dst[i] becomes a copy of src[i] (copy on write of a forked sequence's last page).
+   * Copies whole pages: dst[i] becomes a copy of src[i] (copy on write of a forked sequence's last page), scales of i8 pages included.
    *
-   * `src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!`
+   * `src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?`
    */
-  kv_copy_pages(stream: number, src: Handle, dst: Handle, kPages: Handle, vPages: Handle): void;
+  kv_copy_pages(stream: number, src: Handle, dst: Handle, kPages: Handle, vPages: Handle, kScales: Handle | null, vScales: Handle | null): void;
 }
 
 /** The table as data. */
@@ -159,17 +163,17 @@ export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
   { name: 'clamp', signature: 'x:f[T,D] low:f32 high:f32 -> out:f[T,D]' },
   { name: 'linear', signature: 'x:f~[T,K] w:w[N,K] bias:f32[N]? residual:f[T,N]? activations:i32 -> out:f~[T,N]' },
   { name: 'rope', signature: 'x:f~[T,H,D]! table:f32[P,R] rows:i32[T] offset:i32 interleaved:i32' },
-  { name: 'kv_write', signature: 'k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!' },
-  { name: 'paged_attention', signature: 'q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 -> out:f[T,H,E]' },
+  { name: 'kv_write', signature: 'k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },
+  { name: 'paged_attention', signature: 'q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]? v_scales:f16~[N,J,S]? -> out:f[T,H,E]' },
   { name: 'glu', signature: 'gate:f~[T,I] up:f~[T,I] kind:i32 limit:f32 alpha:f32 -> out:f[T,I]' },
   { name: 'act', signature: 'x:f~[T,I] kind:i32 -> out:f[T,I]' },
   { name: 'logits', signature: 'x:f[R,V]! scale:f32 softcap:f32 valid:i32' },
-  { name: 'fused_qkv', signature: 'x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 -> q:f[T,H,D]' },
+  { name: 'fused_qkv', signature: 'x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!? -> q:f[T,H,D]' },
   { name: 'fused_glu', signature: 'x:f[T,C] norm:f32[C]? eps:f32 w_gate:w[I,C] w_up:w[I,C] kind:i32 activations:i32 -> out:f[T,I]' },
   { name: 'sample', signature: 'logits:f32~[R,V] columns:f32[R,C] keys:i32[R,4] counts:u16[U,V]? counts_row:i32[R]? bias_start:i32[R+1]? bias_ids:i32[L]? bias_values:f32[L]? mask:i32[R,W]? -> ids:i32[R] logprobs:f32[R]? top_ids:i32[R,K]? top_logprobs:f32[R,K]?' },
   { name: 'tree_accept', signature: 'draft:i32[B,Q] parents:i32[B,Q] num_nodes:i32[B] sampled:i32[B,Q] -> path:i32[B,Q] num_accepted:i32[B] bonus:i32[B]' },
-  { name: 'kv_compact', signature: 'block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!' },
-  { name: 'kv_copy_pages', signature: 'src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]!' },
+  { name: 'kv_compact', signature: 'block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },
+  { name: 'kv_copy_pages', signature: 'src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },
 ];
 
 /** The columns of `sample`, in order. */

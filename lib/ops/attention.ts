@@ -20,15 +20,32 @@ export function rope(a: {
   );
 }
 
-/** The pages of one layer: keys [N,J,S,D] and values [N,J,S,E]. */
+/** The pages of one layer: keys [N,J,S,D] and values [N,J,S,E], with the scales that 8-bit pages have. */
 export interface Pages {
   k: Tensor;
   v: Tensor;
+  /** f32[J], of f8_e4m3 pages: an element stands for its value times its head's scale */
+  kScale?: Tensor;
+  vScale?: Tensor;
+  /** f16[N,J,S], of i8 pages: the same with a scale of each row, written beside it */
+  kScales?: Tensor;
+  vScales?: Tensor;
 }
+
+const planes = (p: Pages) => [handle(p.kScales), handle(p.vScales)] as const;
+const scales = (p: Pages) => [handle(p.kScale), handle(p.vScale), ...planes(p)] as const;
 
 /** Writes k[T,J,D] and v[T,J,E] to their slots (page * S + slot); negative slots are skipped. */
 export function kvWrite(a: { k: Tensor; v: Tensor; slots: Tensor; pages: Pages }): void {
-  table().kv_write(a.k.stream.id, a.k.handle, a.v.handle, a.slots.handle, a.pages.k.handle, a.pages.v.handle);
+  table().kv_write(
+    a.k.stream.id,
+    a.k.handle,
+    a.v.handle,
+    a.slots.handle,
+    a.pages.k.handle,
+    a.pages.v.handle,
+    ...scales(a.pages),
+  );
 }
 
 export interface AttentionArgs {
@@ -81,6 +98,7 @@ export function pagedAttention(a: AttentionArgs): Tensor {
         a.window ?? 0,
         a.chunk ?? 0,
         a.softcap ?? 0,
+        ...scales(a.pages),
         out.handle,
       ),
   );
@@ -131,6 +149,7 @@ export function fusedQkv(a: FusedQkvArgs): Tensor {
       a.pages.k.handle,
       a.pages.v.handle,
       a.activations ?? ACTIVATIONS.bf16,
+      ...scales(a.pages),
       out.handle,
     ),
   );
@@ -152,10 +171,18 @@ export function kvCompact(a: {
     a.num.handle,
     a.pages.k.handle,
     a.pages.v.handle,
+    ...planes(a.pages),
   );
 }
 
 /** Copies whole pages src[i] to dst[i]. */
 export function kvCopyPages(a: { src: Tensor; dst: Tensor; pages: Pages }): void {
-  table().kv_copy_pages(a.src.stream.id, a.src.handle, a.dst.handle, a.pages.k.handle, a.pages.v.handle);
+  table().kv_copy_pages(
+    a.src.stream.id,
+    a.src.handle,
+    a.dst.handle,
+    a.pages.k.handle,
+    a.pages.v.handle,
+    ...planes(a.pages),
+  );
 }

@@ -1,14 +1,23 @@
 import { EyrieError } from '../errors.ts';
 
 /** Element types of dense tensors. */
-export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'u8' | 'u16';
+export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'u8' | 'u16' | 'f8_e4m3' | 'i8';
 /** Formats of packed weight matrices. */
 export type WeightFormat = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_1';
 
-/** Typed arrays that carry tensor data; f16 and bf16 travel as their bits. */
-export type TensorData = Float32Array | Int32Array | Uint8Array | Uint16Array;
+/** Typed arrays that carry tensor data; f16, bf16 and f8_e4m3 travel as their bits. */
+export type TensorData = Float32Array | Int32Array | Uint8Array | Uint16Array | Int8Array;
 
-export const DTYPE_BYTES: Record<DType, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2 };
+export const DTYPE_BYTES: Record<DType, number> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  i32: 4,
+  u8: 1,
+  u16: 2,
+  f8_e4m3: 1,
+  i8: 1,
+};
 
 /** A typed array over `buffer` for the dtype. */
 export function typedArray(dtype: DType, buffer: ArrayBuffer): TensorData {
@@ -18,7 +27,10 @@ export function typedArray(dtype: DType, buffer: ArrayBuffer): TensorData {
     case 'i32':
       return new Int32Array(buffer);
     case 'u8':
+    case 'f8_e4m3':
       return new Uint8Array(buffer);
+    case 'i8':
+      return new Int8Array(buffer);
     default:
       return new Uint16Array(buffer);
   }
@@ -32,7 +44,10 @@ export function carries(dtype: DType, data: TensorData): boolean {
     case 'i32':
       return data instanceof Int32Array;
     case 'u8':
+    case 'f8_e4m3':
       return data instanceof Uint8Array;
+    case 'i8':
+      return data instanceof Int8Array;
     default:
       return data instanceof Uint16Array;
   }

@@ -36,7 +36,7 @@ describe('usage errors: exit code 2, the option, its range and what came', () =>
     [['run', 'x', '--stop'], /'--stop <text>' argument missing/],
     [['run', 'x', '--device', 'gpu'], /--device <name>'.* auto, cpu or cuda:N, got 'gpu'/],
     [['run', 'x', '--activations', 'f8'], /--activations <type>' argument 'f8'.*auto, f32/],
-    [['run', 'x', '--kv-dtype', 'f8'], /--kv-dtype <type>' argument 'f8'.*f32, f16, bf16/],
+    [['run', 'x', '--kv-dtype', 'f8'], /--kv-dtype <type>' argument 'f8'.*f32, f16, bf16, f8_e4m3, i8/],
     [['chat'], /missing required argument 'model'/],
     [['perplexity', TINY], /missing required argument 'file'/],
     [['perplexity', TINY, 'x', '--window', '1'], /--window <n>'.* integer >= 2, got '1'/],

@@ -80,6 +80,9 @@ describe('eyrie run', () => {
     expect(half).toBe(4 * 2 * 64 * 32 * 2); // layers, K and V, tokens, head, bytes
     expect(await kv('--context', '64', '--kv-dtype', 'bf16')).toBe(half);
     expect(await kv('--context', '64', '--kv-dtype', 'f32')).toBe(2 * half!);
+    // A quarter of f32 and the scales: 4 layers of K and V, one f32 or 64 f16.
+    expect(await kv('--context', '64', '--kv-dtype', 'f8_e4m3')).toBe(half! / 2 + 4 * 2 * 4);
+    expect(await kv('--context', '64', '--kv-dtype', 'i8')).toBe(half! / 2 + 4 * 2 * 64 * 2);
     expect(await kv('--context', '64', '--activations', 'f32')).toBe(2 * half!);
   });
 

@@ -81,7 +81,32 @@ export class Scope {
   }
 
   pages(n: number, heads: number, slots: number, d: number, e: number = d, dtype: DType = 'f16'): Pages {
-    return { k: this.normal([n, heads, slots, d], dtype), v: this.normal([n, heads, slots, e], dtype) };
+    if (dtype !== 'i8' && dtype !== 'f8_e4m3')
+      return { k: this.normal([n, heads, slots, d], dtype), v: this.normal([n, heads, slots, e], dtype) };
+    const bytes = (width: number) => {
+      const codes = this.random.integers(n * heads * slots * width, 0, 256);
+      return dtype === 'i8'
+        ? this.from(
+            dtype,
+            [n, heads, slots, width],
+            Int8Array.from(codes, (c) => c - 128),
+          )
+        : this.from(
+            dtype,
+            [n, heads, slots, width],
+            Uint8Array.from(codes, (c) => ((c & 127) > 80 ? 40 : c)),
+          );
+    };
+    const [k, v] = [bytes(d), bytes(e)];
+    if (dtype === 'f8_e4m3') return { k, v, kScale: this.scales([heads]), vScale: this.scales([heads]) };
+    const plane = [n, heads, slots];
+    return { k, v, kScales: this.scales(plane, 'f16'), vScales: this.scales(plane, 'f16') };
+  }
+
+  /** Scales that make numbers of a few units of what 8-bit pages hold. */
+  scales(shape: readonly number[], dtype: 'f32' | 'f16' = 'f32'): Tensor {
+    const values = Float32Array.from({ length: sizeOf(shape) }, () => 0.01 + 0.02 * this.random.uniform());
+    return this.from(dtype, shape, dtype === 'f32' ? values : Uint16Array.from(values, f16Bits));
   }
 
   dispose(): void {
@@ -98,6 +123,8 @@ export interface Case {
 const cases = <T>(list: readonly T[], make: (item: T) => Case): Case[] => list.map(make);
 const FLOATS: readonly DType[] = ['f32', 'bf16'];
 const EPS = 1e-5;
+const written = (p: Pages): Tensor[] => [p.k, p.v, ...(p.kScales ? [p.kScales, p.vScales!] : [])];
+const CACHES: readonly DType[] = ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'];
 const iota = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 interface Attention {
@@ -291,13 +318,13 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
         return x;
       }),
   })),
-  kv_write: cases(['f32', 'f16', 'bf16'] as const, (cache) => ({
+  kv_write: cases(CACHES, (cache) => ({
     what: cache,
     call(s) {
       const pages = s.pages(4, 2, 16, 24, 40, cache);
       const slots = s.integers([6], [3, -1, 63, 16, 0, 40]);
       kvWrite({ k: s.normal([6, 2, 24]), v: s.normal([6, 2, 40]), slots, pages });
-      return [pages.k, pages.v];
+      return written(pages);
     },
   })),
   paged_attention: [
@@ -365,6 +392,29 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
         ),
       }),
     }),
+    ...(['f8_e4m3', 'i8'] as const).flatMap((cache) => [
+      attention(`${cache}, a step and a prompt`, {
+        requests: [
+          [140, 1],
+          [50, 9],
+        ],
+        heads: [4, 2],
+        d: 64,
+        cache,
+      }),
+      attention(`${cache}, a tree`, {
+        requests: [[70, 3]],
+        heads: [4, 2],
+        d: 96,
+        cache,
+        more: (s) => ({
+          anc: s.integers(
+            [3, 4],
+            [0b1, 0b11, 0b101].flatMap((bits) => [bits, 0, 0, 0]),
+          ),
+        }),
+      }),
+    ]),
     attention('chunks', { requests: [[150, 30]], heads: [2, 1], d: 64, more: () => ({ chunk: 48 }) }),
   ],
   glu: cases([0, 1, 2, 3, 4, 5], (kind) => ({
@@ -393,12 +443,14 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
       ['q4_0', 1],
       ['q8_0', 3],
       ['bf16', 18],
+      ['q8_0', 2, 'f8_e4m3'],
+      ['q4_0', 2, 'i8'],
     ] as const,
-    ([format, t]) => ({
-      what: `${format} ${t} rows`,
+    ([format, t, cache]) => ({
+      what: `${format} ${t} rows, ${cache ?? 'f16'} pages`,
       call(s) {
         const [c, heads, kvHeads, d] = [96, 4, 2, 32];
-        const pages = s.pages(3, kvHeads, 16, d);
+        const pages = s.pages(3, kvHeads, 16, d, d, cache);
         const q = fusedQkv({
           x: s.normal([t, c]),
           norm: s.normal([c]),
@@ -415,7 +467,7 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
           pages,
           out: s.blank([t, heads, d]),
         });
-        return [q, pages.k, pages.v];
+        return [q, ...written(pages)];
       },
     }),
   ),
@@ -461,7 +513,7 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
     ),
   ],
   tree_accept: [trees(1, 1), trees(9, 30), trees(3, 70)],
-  kv_compact: cases(['f32', 'bf16'] as const, (cache) => ({
+  kv_compact: cases(CACHES, (cache) => ({
     what: cache,
     call(s) {
       const pages = s.pages(9, 2, 16, 24, 40, cache);
@@ -472,15 +524,15 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
         num: s.integers([2], [5, 3]),
         pages,
       });
-      return [pages.k, pages.v];
+      return written(pages);
     },
   })),
-  kv_copy_pages: cases(['f32', 'f16'] as const, (cache) => ({
+  kv_copy_pages: cases(CACHES, (cache) => ({
     what: cache,
     call(s) {
       const pages = s.pages(9, 2, 16, 24, 40, cache);
       kvCopyPages({ src: s.integers([3], [0, 1, 1]), dst: s.integers([3], [5, 8, 2]), pages });
-      return [pages.k, pages.v];
+      return written(pages);
     },
   })),
 };

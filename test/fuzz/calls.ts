@@ -4,7 +4,8 @@ import type { WeightFormat } from '../../lib/tensor/index.ts';
 import { byteCount } from '../../lib/weights/index.ts';
 import type { Random } from '../helpers/random.ts';
 
-const BYTES: Record<string, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2 };
+const BYTES: Record<string, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2, f8_e4m3: 1, i8: 1 };
+const CACHES = ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'];
 const FORMATS: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
 const SIZES = [0, 1, 1, 2, 2, 3, 4, 4, 8, 16, 31, 32, 32, 64, 64, 65, 128];
 const EXTREME_INTEGERS = [-1, 0, 1, 7, 2 ** 31 - 1, -(2 ** 31), 1 << 20];
@@ -41,6 +42,7 @@ export class Calls {
   #handles: number[] = [];
   #sizes = new Map<string, number>();
   #format: WeightFormat = 'f32';
+  #cache = 'f32';
   #plausible = true;
   #withBias = true;
   #withCounts = true;
@@ -81,6 +83,7 @@ export class Calls {
     const s = this.#sizes;
     s.clear();
     this.#format = this.#pick(FORMATS);
+    this.#cache = this.#pick(CACHES);
     this.#plausible = this.#often();
     this.#withBias = this.#r.integer(0, 2) === 0;
     this.#withCounts = this.#r.integer(0, 2) === 0;
@@ -141,7 +144,7 @@ export class Calls {
     if (a.optional && this.#absent(a)) return null;
     const shape = a.dims!.map((d) => this.#size(d));
     if (a.type === 'w') return this.#keep(this.#addon.alloc(this.#stream, this.#format, shape, true));
-    let dtype = a.type in BYTES ? a.type : 'f32';
+    let dtype = a.type === 'kv' ? this.#cache : a.type in BYTES ? a.type : 'f32';
     if (this.#r.integer(0, 60) === 0) dtype = this.#pick(Object.keys(BYTES));
     const n = shape.reduce((x, y) => x * y, 1);
     if (n * BYTES[dtype]! > LIMIT_BYTES) return null; // a null where a tensor must be: an error too
@@ -162,6 +165,8 @@ export class Calls {
     if (this.#plausible) {
       if (a.name.startsWith('bias_') || a.name === 'positions' || a.name === 'pos') return !this.#withBias;
       if (a.name.startsWith('counts')) return !this.#withCounts;
+      if (/^[kv]_scale$/.test(a.name)) return this.#cache !== 'f8_e4m3';
+      if (/^[kv]_scales$/.test(a.name)) return this.#cache !== 'i8';
     }
     return this.#r.integer(0, 2) === 0;
   }
@@ -171,6 +176,7 @@ export class Calls {
       const { min, max, default: usual } = SAMPLING_COLUMNS[i % SAMPLING_COLUMNS.length]!;
       return this.#pick([usual, usual, min, Math.min(max, 3), max]);
     }
+    if (/^[kv]_scale$/.test(name) && this.#plausible) return 0.5 + this.#r.uniform();
     return tame ? this.#r.gauss() : this.#pick(EXTREME_FLOATS);
   }
 

@@ -40,6 +40,36 @@ export function f16Bits(x: number): number {
   return sign | (below < above || (below === above && lo % 2 === 0) ? lo : lo + 1);
 }
 
+/** An f8_e4m3 value of its bits: sign, 4 bits of exponent, 3 of mantissa; 0x7f is NaN. */
+export function fromE4m3(code: number): number {
+  const sign = code & 0x80 ? -1 : 1;
+  const e = (code >> 3) & 15;
+  const m = code & 7;
+  if (e === 15 && m === 7) return Number.NaN;
+  return sign * (e ? (8 + m) * 2 ** (e - 10) : m * 2 ** -9);
+}
+
+const E4M3 = Float64Array.from({ length: 0x7f }, (_, code) => fromE4m3(code));
+
+/** Round to nearest even, at most ±448, by searching the two neighbours. */
+export function e4m3Bits(x: number): number {
+  if (Number.isNaN(x)) return 0x7f;
+  const sign = x < 0 || Object.is(x, -0) ? 0x80 : 0;
+  const a = Math.min(448, Math.abs(x));
+  let lo = 0;
+  for (let step = 64; step > 0; step >>= 1) if (lo + step < 0x7f && E4M3[lo + step]! <= a) lo += step;
+  if (lo === 0x7e) return sign | lo;
+  const [below, above] = [a - E4M3[lo]!, E4M3[lo + 1]! - a];
+  return sign | (below < above || (below === above && lo % 2 === 0) ? lo : lo + 1);
+}
+
+/** The nearest integer, the even one of two. */
+export function roundEven(x: number): number {
+  const below = Math.floor(x);
+  const rest = x - below;
+  return rest < 0.5 || (rest === 0.5 && below % 2 === 0) ? below : below + 1;
+}
+
 /** Relative error ||a - b|| / ||b||, and the largest absolute one. */
 export function distance(a: ArrayLike<number>, b: ArrayLike<number>): { relative: number; max: number } {
   let d2 = 0;

@@ -111,7 +111,7 @@ describeLevels('fused_glu', (stream) => {
 
 describeLevels('fused_qkv', (stream) => {
   const [C, H, J, D, E, R, P, N, S] = [96, 6, 3, 24, 16, 16, 50, 4, 16];
-  for (const kv of ['f32', 'f16', 'bf16'] as const) {
+  for (const kv of ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'] as const) {
     for (const T of [1, 2, 11, 40]) {
       for (const [label, wq, wk, wv] of [
         ['q4_1', 'q4_1', 'q4_1', 'q4_1'],
@@ -140,9 +140,14 @@ describeLevels('fused_qkv', (stream) => {
                 .slice(0, T)
                 .map((slot, i) => (i === 4 ? -1 : slot)),
             );
+            const plane = () => s.keep(Tensor.empty(s.stream, 'f16', [N, J, S]));
+            const scale = (...of: number[]) =>
+              s.keep(Tensor.from(s.stream, 'f32', [J], Float32Array.from(of)));
             const emptyPages = () => ({
               k: s.keep(Tensor.empty(s.stream, kv, [N, J, S, D])),
               v: s.keep(Tensor.empty(s.stream, kv, [N, J, S, E])),
+              ...(kv === 'i8' ? { kScales: plane(), vScales: plane() } : {}),
+              ...(kv === 'f8_e4m3' ? { kScale: scale(1, 0.3, 2), vScale: scale(0.7, 1, 0.01) } : {}),
             });
             const pages = emptyPages();
             const out = s.keep(guarded(s.stream, 'f32', [T, H, D]));
@@ -173,6 +178,9 @@ describeLevels('fused_qkv', (stream) => {
             expect(firstDifference(await out.read(), await q.read()), 'q').toBe(-1);
             expect(firstDifference(await pages.k.read(), await want.k.read()), 'k pages').toBe(-1);
             expect(firstDifference(await pages.v.read(), await want.v.read()), 'v pages').toBe(-1);
+            for (const plane of ['kScales', 'vScales'] as const)
+              if (pages[plane])
+                expect(firstDifference(await pages[plane].read(), await want[plane]!.read()), plane).toBe(-1);
             s.dispose();
           }
         });

@@ -37,6 +37,19 @@ EYRIE_INLINE V16 v_load_f16(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
           _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
 }
+// f16 has room for e4m3 with its bits moved: the value times 2^-8, but for NaN.
+EYRIE_INLINE __m256i avx2_e4m3_as_f16(const uint8_t* p) {
+  const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), low = _mm256_set1_epi16(0x7f);
+  const __m256i mag = _mm256_and_si256(x, low), sign = _mm256_and_si256(x, _mm256_set1_epi16(int16_t(0x8000)));
+  const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(mag, low), _mm256_set1_epi16(0x7e00));
+  return _mm256_or_si256(_mm256_or_si256(_mm256_slli_epi16(mag, 7), sign), nan);
+}
+EYRIE_INLINE V16 v_load_e4m3(const uint8_t* p) {
+  const __m256i h = avx2_e4m3_as_f16(p);
+  const __m256 scale = _mm256_set1_ps(256.0f);
+  return {_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(h)), scale),
+          _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)), scale)};
+}
 EYRIE_INLINE V16 v_load_bf16(const uint16_t* p) {
   return {avx2_from_bf16(_mm_loadu_si128((const __m128i*)p)), avx2_from_bf16(_mm_loadu_si128((const __m128i*)(p + 8)))};
 }

@@ -33,6 +33,14 @@ EYRIE_INLINE V16 v_set1(float x) { return {_mm512_set1_ps(x)}; }
 EYRIE_INLINE V16 v_load(const float* p) { return {_mm512_loadu_ps(p)}; }
 EYRIE_INLINE V16 v_load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(avx512_tail_mask(n), p)}; }
 EYRIE_INLINE V16 v_load_f16(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
+// f16 has room for e4m3 with its bits moved: the value times 2^-8, but for NaN.
+EYRIE_INLINE V16 v_load_e4m3(const uint8_t* p) {
+  const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), low = _mm256_set1_epi16(0x7f);
+  const __m256i mag = _mm256_and_si256(x, low), sign = _mm256_and_si256(x, _mm256_set1_epi16(int16_t(0x8000)));
+  const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(mag, low), _mm256_set1_epi16(0x7e00));
+  const __m256i h = _mm256_or_si256(_mm256_or_si256(_mm256_slli_epi16(mag, 7), sign), nan);
+  return {_mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(256.0f))};
+}
 EYRIE_INLINE V16 v_load_bf16(const uint16_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16))};
 }

@@ -58,6 +58,17 @@ EYRIE_INLINE V16 v_load_i8(const int8_t* p) {
   memcpy(&b, p, 16);
   return {__builtin_convertvector(__builtin_convertvector(b, IntLanes), Lanes)};
 }
+// e4m3_to_float of core/fp8.h, lane by lane.
+EYRIE_INLINE V16 v_load_e4m3(const uint8_t* p) {
+  typedef uint8_t Bytes __attribute__((vector_size(16)));
+  Bytes raw;
+  memcpy(&raw, p, 16);
+  const IntLanes x = __builtin_convertvector(raw, IntLanes), mag = (x & 0x7f) << 20;
+  const IntLanes one = IntLanes{} + 0x3c800000;
+  const IntLanes small = (IntLanes)((Lanes)(one + mag) - (Lanes)one);
+  const IntLanes finite = mag >= 0x800000 ? mag + 0x3c000000 : small;
+  return {(Lanes)(((x & 0x80) << 24) | (mag == 0x7f00000 ? IntLanes{} + 0x7fc00000 : finite))};
+}
 EYRIE_INLINE void v_store(float* p, V16 a) { memcpy(p, &a, 64); }
 EYRIE_INLINE void v_store_n(float* p, V16 a, int n) {
   for (int i = 0; i < n; i++) p[i] = a.v[i];
