@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   EYRIE_TEMPLATE: 'A chat template is missing, malformed, too slow or refuses the messages.',
   EYRIE_CONTEXT_LENGTH: 'Prompt and requested tokens do not fit the context.',
   EYRIE_EXECUTION: 'A kernel refused its data while it ran on a stream.',
+  EYRIE_NON_FINITE: 'A kernel wrote NaN or infinity (looked for when EYRIE_DEBUG=1).',
   EYRIE_ABORTED: 'The operation was aborted by its signal or because its engine was closed.',
 } as const;
 

@@ -17,6 +17,7 @@ struct Launch {
   Kernel kernel = nullptr;       // CPU
   Check check = nullptr;
   std::vector<std::shared_ptr<Storage>> keep;
+  std::shared_ptr<const std::string> label;  // what runs ("layer 3"), for EYRIE_DEBUG; null: none
 };
 
 // A recorded list of launches that can be replayed. `compiled` is what the backend made of it (executor thread only).
@@ -41,6 +42,7 @@ class Backend {
   virtual bool host_memory() const { return true; }  // whether its tensors can be read by the host
   virtual std::string describe() const = 0;                                 // level or device name
   virtual int threads() const { return 1; }
+  virtual bool debug() const { return false; }  // whether it checks what launches write (core/debug.h)
 };
 
 }  // namespace eyrie

@@ -45,7 +45,12 @@ void Stream::release() {
   wake_.notify_one();
 }
 
+void Stream::label(const std::string& text) {
+  label_ = text.empty() ? nullptr : std::make_shared<const std::string>(text);
+}
+
 void Stream::enqueue(std::unique_ptr<Launch> launch) {
+  launch->label = label_;
   if (capture_) {
     capture_->launches.push_back(std::move(launch));
     return;

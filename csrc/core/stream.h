@@ -22,6 +22,8 @@ class Stream {
   Backend& backend() { return *backend_; }
   // Enqueues, or records while a capture is open.
   void enqueue(std::unique_ptr<Launch> launch);
+  // Names what the launches from here on belong to; "": nothing.
+  void label(const std::string& text);
   void replay(std::shared_ptr<const Graph> graph);
   // Copies host bytes into `destination` in stream order; the bytes are copied before this returns.
   void write(std::shared_ptr<Storage> storage, void* destination, const void* bytes, size_t size);
@@ -72,6 +74,7 @@ class Stream {
   std::shared_ptr<Graph> capture_;  // calling thread only
   bool holding_ = false;  // calling thread only, like what it holds
   std::vector<Job> held_;
+  std::shared_ptr<const std::string> label_;  // calling thread only
   std::thread thread_;
 };
 

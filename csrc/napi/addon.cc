@@ -8,6 +8,7 @@
 #endif
 
 #include "core/checks.h"
+#include "core/debug.h"
 #include "core/tiles.h"
 #include "cpu/host/cpu_backend.h"
 #include "cpu/host/levels.h"
@@ -269,8 +270,8 @@ Value create_stream(const CallbackInfo& info) {
   } else {
     invalid("device must be 'cpu', 'cuda' or 'cuda:N', got '" + device + "'");
   }
-  return Napi::Number::New(info.Env(),
-                           Environment::get(info.Env()).add_stream(std::make_unique<Stream>(std::move(backend))));
+  return Napi::Number::New(
+      info.Env(), Environment::get(info.Env()).add_stream(std::make_unique<Stream>(debugging(std::move(backend)))));
 }
 
 Value stream_info(const CallbackInfo& info) {
@@ -278,7 +279,14 @@ Value stream_info(const CallbackInfo& info) {
   auto o = Napi::Object::New(info.Env());
   o["name"] = s.backend().describe();
   o["threads"] = s.backend().threads();
+  o["debug"] = s.backend().debug();
   return o;
+}
+
+// label(stream, text): names what the op calls that follow belong to, for EYRIE_DEBUG
+Value label(const CallbackInfo& info) {
+  stream(info, 0).label(text(info, 1, "label"));
+  return info.Env().Undefined();
 }
 
 Value close_stream(const CallbackInfo& info) {
@@ -412,6 +420,7 @@ NAPI_MODULE_INIT() {
   add<discard>(env, exports, "discard");
   add<create_stream>(env, exports, "createStream");
   add<stream_info>(env, exports, "streamInfo");
+  add<label>(env, exports, "label");
   add<close_stream>(env, exports, "closeStream");
   add<hold>(env, exports, "hold");
   add<begin_capture>(env, exports, "beginCapture");

@@ -124,9 +124,12 @@ export class LlamaModel {
     const { x, q, attn, attn2, mlp } = w;
     const eps = c.normEps;
     const scale = 1 / Math.sqrt(c.headDim);
+    const { debug } = this.stream;
+    if (debug) this.stream.label('embedding');
     ops.embed({ table: this.#embedding, ids: batch.ids, out: x });
     for (const [i, l] of this.#layers.entries()) {
       const pages = cache.layers[i]!;
+      if (debug) this.stream.label(`layer ${i}`);
       ops.fusedQkv({
         x,
         norm: l.attnNorm,
@@ -174,6 +177,7 @@ export class LlamaModel {
         out: x,
       });
     }
+    if (debug) this.stream.label('head');
     if (batch.logitRows === 0) return null;
     const head = this.#workspaces.head(batch.logitRows);
     ops.takeRows({ x, rows: batch.logitIndex, out: head.rows });

@@ -31,7 +31,8 @@ export interface Addon {
   sync(stream: number): Promise<ArrayBuffer>;
   discard(stream: number, tensor: Handle): void;
   createStream(device: string, threads: number, level: string): number;
-  streamInfo(stream: number): { name: string; threads: number };
+  streamInfo(stream: number): { name: string; threads: number; debug: boolean };
+  label(stream: number, text: string): void;
   closeStream(stream: number): void;
   hold(stream: number, on: 0 | 1): void;
   beginCapture(stream: number): void;

@@ -45,6 +45,8 @@ export class Stream {
   readonly device: string;
   /** The native number of the stream. @internal */
   readonly id: number;
+  /** Whether every launch is checked for values that are not finite: EYRIE_DEBUG was set when the stream was created. */
+  readonly debug: boolean;
 
   /** @throws EyrieError EYRIE_NO_DEVICE, EYRIE_INVALID_ARGUMENT */
   constructor(options: StreamOptions = {}) {
@@ -54,6 +56,7 @@ export class Stream {
       throw new EyrieError('EYRIE_INVALID_ARGUMENT', `threads: expected an integer >= 1, got ${threads}`);
     }
     this.id = native().createStream(this.device, threads, options.level ?? '');
+    this.debug = native().streamInfo(this.id).debug;
   }
 
   /** The level (`'avx2'`, …) or the name of the GPU. */
@@ -63,6 +66,11 @@ export class Stream {
 
   get threads(): number {
     return native().streamInfo(this.id).threads;
+  }
+
+  /** Names what the op calls that follow belong to (`'layer 3'`) in the errors of EYRIE_DEBUG; `''` for nothing. */
+  label(text: string): void {
+    if (this.debug) native().label(this.id, text);
   }
 
   /** Resolves when everything enqueued so far has run; rejects with the first error of it. */
