@@ -134,12 +134,7 @@ void check_density(const Op& op, const Arg& a, const Tensor& x) {
   if (x.rank && x.shape[x.rank - 1] > 1 && x.stride[x.rank - 1] != 1)
     fail("EYRIE_SHAPE", op, a, "must be contiguous in its last dimension");
   if (a.strided) return;
-  int64_t dense = 1;
-  for (int i = x.rank - 1; i >= 0; i--) {
-    if (x.shape[i] > 1 && x.stride[i] != dense)
-      fail("EYRIE_SHAPE", op, a, "must be dense, but is a strided view; copy it first");
-    dense *= x.shape[i];
-  }
+  if (!is_dense(x)) fail("EYRIE_SHAPE", op, a, "must be dense, but is a strided view; copy it first");
 }
 
 // First and one past the last byte that a tensor can touch.

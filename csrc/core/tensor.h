@@ -54,4 +54,16 @@ EYRIE_INLINE int64_t numel(const Tensor& t) {
   return n;
 }
 
+// Whether the elements lie one behind the other, in order; a tensor without elements always does.
+EYRIE_INLINE bool is_dense(const Tensor& t) {
+  int64_t dense = 1;
+  bool steps = true;
+  for (int i = t.rank - 1; i >= 0; i--) {
+    if (t.shape[i] == 0) return true;
+    if (t.shape[i] > 1 && t.stride[i] != dense) steps = false;
+    dense *= t.shape[i];
+  }
+  return steps;
+}
+
 }  // namespace eyrie

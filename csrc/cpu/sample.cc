@@ -263,7 +263,7 @@ __attribute__((noinline)) void finish_row(const SampleArgs& a, const RowOptions&
   ((int32_t*)a.ids->data)[r] = best.id;  // -1: nothing is allowed, or all is NaN; the host raises
   const float lse = a.logprobs || a.top_logprobs ? log_sum(s, x.slices) : 0;
   if (a.logprobs) ((float*)a.logprobs->data)[r] = best.id < 0 ? -__builtin_inff() : clean_logit(o.x[best.id]) - lse;
-  if (!a.top_ids && !a.top_logprobs) return;
+  if ((!a.top_ids && !a.top_logprobs) || a.K == 0) return;
   const float* maxima = x.raw_maxima + i * x.blocks;
   const float floor = selection_floor(maxima, div_up(a.V, kBlock64), a.K, x.words, x.more);
   const int64_t n = gather_above(o.x, a.V, maxima, floor, x.words);

@@ -188,12 +188,8 @@ Value dispose(const CallbackInfo& info) {
 }
 
 void require_dense(const Tensor& t, const char* what) {
-  int64_t stride = 1;
-  for (int i = t.rank - 1; i >= 0 && t.layout == Layout::dense; i--) {
-    if (t.shape[i] > 1 && t.stride[i] != stride)
-      throw Error("EYRIE_SHAPE", std::string(what) + ": the tensor is a strided view");
-    stride *= t.shape[i];
-  }
+  if (t.layout == Layout::dense && !is_dense(t))
+    throw Error("EYRIE_SHAPE", std::string(what) + ": the tensor is a strided view");
 }
 
 // write(stream, handle, typedArray): the whole tensor, in stream order

@@ -109,7 +109,8 @@ interface Output {
   topLogprobs: Float32Array;
 }
 
-async function run(s: Stream, rows: readonly Row[], K: number): Promise<Output> {
+/** `tops`: whether the best K are asked for; K may be 0. */
+async function run(s: Stream, rows: readonly Row[], K: number, tops: boolean = K > 0): Promise<Output> {
   const R = rows.length;
   const V = rows[0]!.logits.length;
   const gap = 7;
@@ -168,8 +169,8 @@ async function run(s: Stream, rows: readonly Row[], K: number): Promise<Output> 
     mask: masked ? ints([R, W], mask) : null,
     ids: ids.tensor,
     logprobs: logprobs.tensor,
-    topIds: K ? topIds.tensor : null,
-    topLogprobs: K ? topLogprobs.tensor : null,
+    topIds: tops ? topIds.tensor : null,
+    topLogprobs: tops ? topLogprobs.tensor : null,
   });
   const outs = [ids, logprobs, topIds, topLogprobs];
   try {
@@ -313,6 +314,13 @@ describeLevels('sample', (stream, backend) => {
     const got = await run(stream(), [at({ temperature: 0 }), at({ topK: 1 }), at({ topP: 0 })], 4);
     expect(Array.from(got.ids)).toEqual([0, 0, 0]);
     expect(Array.from(got.topIds.subarray(0, 4))).toEqual([0, 1, 2, 3]);
+  });
+
+  it('gives the best none when none are asked for', async () => {
+    const rows = mixed(new Random(5), 3, 200, 8, false);
+    const [empty, absent] = [await run(stream(), rows, 0, true), await run(stream(), rows, 0)];
+    expect(empty.ids).toEqual(absent.ids);
+    expect(firstDifference(empty.logprobs, absent.logprobs)).toBe(-1);
   });
 
   it('refuses columns, ids and sizes that make no sense', async () => {

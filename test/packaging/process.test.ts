@@ -191,6 +191,6 @@ describe.skipIf(!existsSync(addon))('a process with the addon', { timeout: 120_0
       `const s = addon.createStream('cpu', 0, ''); console.log(JSON.stringify(addon.streamInfo(s)), await sum(s));`,
       { EYRIE_CPU_LEVEL: 'baseline', EYRIE_THREADS: '3' },
     );
-    expect(end).toMatchObject({ code: 0, output: '{"name":"baseline","threads":3} 7\n' });
+    expect(end).toMatchObject({ code: 0, output: '{"name":"baseline","threads":3,"debug":false} 7\n' });
   });
 });
