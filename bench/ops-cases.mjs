@@ -15,6 +15,8 @@ import {
   kvWrite,
   linear,
   logits,
+  loraExpand,
+  loraShrink,
   norm,
   packWeight,
   pagedAttention,
@@ -146,6 +148,34 @@ function attention(m, quick) {
   for (const dtype of ['f8_e4m3', 'i8']) cases.push(one('B=1 len 1024', 1, 1024, 1, dtype));
   if (!quick) cases.push(one('B=16 len 512', 16, 512, 1), one('B=1 len 4096', 1, 4096, 1));
   return cases;
+}
+
+/** Rank 16, four adapters of a projection as wide as the model; row i has adapter i mod 4. */
+function lora(m, quick) {
+  const [c, rank, slots] = [m.hidden, 16, 4];
+  return (quick ? [1] : [1, 16, 512]).flatMap((t) => {
+    const [cold, flops] = [Math.min(t, slots) * rank * c * 2, 2 * t * rank * c];
+    const all = slots * rank * c * 2;
+    const what = `bf16 [${t},${c}] rank ${rank}, ${slots} adapters`;
+    const adapterOf = (s) =>
+      s.i32(
+        [t],
+        Array.from({ length: t }, (_, i) => i % slots),
+      );
+    return [
+      of('lora_shrink', (s) => {
+        const [x, v, adapter] = [s.f32(t, c), s.f32(t, rank), adapterOf(s)];
+        const stacks = s.copies(all, () => s.of('bf16', slots, rank, c));
+        return { what, calls: stacks.map((a) => () => loraShrink({ x, a, adapter, v })), cold, flops };
+      }),
+      of('lora_expand', (s) => {
+        const [v, out, adapter, scale] = [s.f32(t, rank), s.f32(t, c), adapterOf(s), s.f32(slots)];
+        const stacks = s.copies(all, () => s.of('bf16', slots, rank, c));
+        const calls = stacks.map((b) => () => loraExpand({ v, b, scale, adapter, out }));
+        return { what, calls, cold, flops };
+      }),
+    ];
+  });
 }
 
 /** Ops on activations: everything they touch is in the caches in a model too. */
@@ -340,6 +370,7 @@ export function cases(quick) {
       ...matrices(m, quick),
       ...fused(m, quick),
       ...attention(m, quick),
+      ...lora(m, quick),
       ...rowwise(m, quick),
       ...vocabulary(m, quick),
       ...cacheMoves(m),

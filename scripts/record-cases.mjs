@@ -10,6 +10,8 @@ import {
   glu,
   kvWrite,
   linear,
+  loraExpand,
+  loraShrink,
   norm,
   pagedAttention,
   SAMPLING_COLUMNS,
@@ -46,6 +48,21 @@ for (const format of FORMATS) {
     embed({ table, ids: s.i32([5], [0, 1999, 7, 7, 1000]), out: s.f32(5, 512) });
   });
 }
+
+for (const [t, c, rank, slots] of [
+  [1, 2048, 16, 1],
+  [16, 2048, 64, 4],
+  [130, 1024, 16, 4],
+])
+  await scoped((s) => {
+    const adapter = s.i32(
+      [t],
+      Array.from({ length: t }, (_, i) => (i % (slots + 1)) - 1),
+    );
+    const [a, b] = [s.of('bf16', slots, rank, c), s.of('f16', slots, rank, c)];
+    loraShrink({ x: s.f32(t, c), a, adapter, v: s.f32(t, rank) });
+    loraExpand({ v: s.f32(t, rank), b, scale: s.f32(slots), adapter, out: s.f32(t, c) });
+  });
 
 // Llama-3.2-1B and 3.1-8B: heads of 64 and 128.
 for (const [heads, kvHeads, headDim] of [

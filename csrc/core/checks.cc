@@ -71,12 +71,15 @@ void check_pack_weight(const Call& call, bool) {
                  ", expected 0 or an even head size that divides N=" + std::to_string(a.N));
 }
 
+void float_type(const char* op, const char* argument, const Tensor* t) {
+  if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
+    fail(op, std::string(argument) + " is " + dtype_info(t->dtype).name + ", expected f32, f16 or bf16");
+}
+
 void check_cast(const Call& call, bool) {
   const auto a = cast_args(call);
-  for (const Tensor* t : {a.src, a.out})
-    if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
-      fail("cast", std::string(t == a.src ? "src" : "out") + " is " + dtype_info(t->dtype).name +
-                       ", expected f32, f16 or bf16");
+  float_type("cast", "src", a.src);
+  float_type("cast", "out", a.out);
 }
 
 void check_embed(const Call& call, bool values) {
@@ -107,6 +110,18 @@ void check_norm(const Call& call, bool) {
 void check_activations(const char* op, int activations) { scalar_in(op, "activations", activations, 0, 1); }
 
 void check_linear(const Call& call, bool) { check_activations("linear", linear_args(call).activations); }
+
+void check_lora_shrink(const Call& call, bool values) {
+  const auto a = lora_shrink_args(call);
+  float_type("lora_shrink", "a", a.a);
+  if (values) in_range("lora_shrink", "adapter", a.adapter, "a slot of a (-1: none)", -1, a.S);
+}
+
+void check_lora_expand(const Call& call, bool values) {
+  const auto a = lora_expand_args(call);
+  float_type("lora_expand", "b", a.b);
+  if (values) in_range("lora_expand", "adapter", a.adapter, "a slot of b (-1: none)", -1, a.S);
+}
 
 void check_rope(const Call& call, bool values) {
   const auto a = rope_args(call);
@@ -366,6 +381,8 @@ const Entry kChecks[] = {
     {"take_rows", check_take_rows},
     {"norm", check_norm},
     {"linear", check_linear},
+    {"lora_shrink", check_lora_shrink},
+    {"lora_expand", check_lora_expand},
     {"rope", check_rope},
     {"kv_write", check_kv_write},
     {"paged_attention", check_paged_attention},

@@ -153,6 +153,43 @@ EYRIE_INLINE LinearArgs linear_args(const Call& c) {
   return a;
 }
 
+// x:f~[T,K] a:any[S,R,K] adapter:i32[T] -> v:f32[T,R]
+struct LoraShrinkArgs {
+  const Tensor *x, *a, *adapter, *v;  // null: absent
+  int64_t T, K, S, R;
+};
+EYRIE_INLINE LoraShrinkArgs lora_shrink_args(const Call& c) {
+  LoraShrinkArgs a;
+  a.x = &c.tensor[0];
+  a.a = &c.tensor[1];
+  a.adapter = &c.tensor[2];
+  a.v = &c.tensor[3];
+  a.T = c.size[0];
+  a.K = c.size[1];
+  a.S = c.size[2];
+  a.R = c.size[3];
+  return a;
+}
+
+// v:f32~[T,R] b:any[S,R,N] scale:f32[S] adapter:i32[T] out:f~[T,N]!
+struct LoraExpandArgs {
+  const Tensor *v, *b, *scale, *adapter, *out;  // null: absent
+  int64_t T, R, S, N;
+};
+EYRIE_INLINE LoraExpandArgs lora_expand_args(const Call& c) {
+  LoraExpandArgs a;
+  a.v = &c.tensor[0];
+  a.b = &c.tensor[1];
+  a.scale = &c.tensor[2];
+  a.adapter = &c.tensor[3];
+  a.out = &c.tensor[4];
+  a.T = c.size[0];
+  a.R = c.size[1];
+  a.S = c.size[2];
+  a.N = c.size[3];
+  return a;
+}
+
 // x:f~[T,H,D]! table:f32[P,R] rows:i32[T] offset:i32 interleaved:i32
 struct RopeArgs {
   const Tensor *x, *table, *rows;  // null: absent

@@ -24,6 +24,8 @@ const Meaning kMeanings[] = {
     {"embed", "ids", "a token"},
     {"embed", "positions", "a row of pos"},
     {"take_rows", "rows", "a row of x"},
+    {"lora_shrink", "adapter", "a slot of a (-1: none)"},
+    {"lora_expand", "adapter", "a slot of b (-1: none)"},
     {"rope", "rows", "a row of table"},
     {"fused_qkv", "rows", "a row of rope"},
     {"kv_write", "slots", "a slot (or a negative number)"},

@@ -59,6 +59,21 @@ export interface NativeOps {
    */
   linear(stream: number, x: Handle, w: Handle, bias: Handle | null, residual: Handle | null, activations: number, out: Handle): void;
   /**
+   * First half of a low-rank update (LoRA, Hu et al. 2021): v[t] = a[adapter[t]] · x[t], for rows of several adapters (slots of `a`) in one
+   * call; zeros where adapter[t] is -1. `a` is f32, f16 or bf16. Sums are f32 in an order that depends on K alone. Projections that share
+   * their input may be stacked along R.
+   *
+   * `x:f~[T,K] a:any[S,R,K] adapter:i32[T] -> v:f32[T,R]`
+   */
+  lora_shrink(stream: number, x: Handle, a: Handle, adapter: Handle, v: Handle): void;
+  /**
+   * Second half: out[t] += scale[s] * (v[t] · b[s]), s = adapter[t]; rows with -1 keep their bits. b is [S,R,N], the transpose of what
+   * checkpoints call lora_B. Sums are f32, R ascending.
+   *
+   * `v:f32~[T,R] b:any[S,R,N] scale:f32[S] adapter:i32[T] out:f~[T,N]!`
+   */
+  lora_expand(stream: number, v: Handle, b: Handle, scale: Handle, adapter: Handle, out: Handle): void;
+  /**
    * Rotates R of the D dimensions of each head in place, from `offset` on. Row p of the table is cos(R/2) then sin(R/2) of
    * position p; rows[t] picks the row (apart from the position: LongRoPE, trees). interleaved: pairs (2i, 2i+1), else (i, i+R/2).
    *
@@ -162,6 +177,8 @@ export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
   { name: 'add', signature: 'x:f[T,D] y:f[T,D] alpha:f32 -> out:f[T,D]' },
   { name: 'clamp', signature: 'x:f[T,D] low:f32 high:f32 -> out:f[T,D]' },
   { name: 'linear', signature: 'x:f~[T,K] w:w[N,K] bias:f32[N]? residual:f[T,N]? activations:i32 -> out:f~[T,N]' },
+  { name: 'lora_shrink', signature: 'x:f~[T,K] a:any[S,R,K] adapter:i32[T] -> v:f32[T,R]' },
+  { name: 'lora_expand', signature: 'v:f32~[T,R] b:any[S,R,N] scale:f32[S] adapter:i32[T] out:f~[T,N]!' },
   { name: 'rope', signature: 'x:f~[T,H,D]! table:f32[P,R] rows:i32[T] offset:i32 interleaved:i32' },
   { name: 'kv_write', signature: 'k:f~[T,J,D] v:f~[T,J,E] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },
   { name: 'paged_attention', signature: 'q:f~[T,H,D] k_pages:kv~[N,J,S,D] v_pages:kv~[N,J,S,E] block_table:i32[B,M] seq_lens:i32[B] q_start:i32[B+1] anc:i32[T,4]? sinks:f32[H]? alibi:f32[H]? q_scale:f32[T]? scale:f32 window:i32 chunk:i32 softcap:f32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]? v_scales:f16~[N,J,S]? -> out:f[T,H,E]' },

@@ -8,5 +8,6 @@ export * from '../tensor/index.ts';
 export * from './attention.ts';
 export type { Maybe } from './call.ts';
 export * from './dense.ts';
+export * from './lora.ts';
 export * from './sample.ts';
 export * from './weights.ts';

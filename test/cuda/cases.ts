@@ -15,6 +15,8 @@ import {
   kvWrite,
   linear,
   logits,
+  loraExpand,
+  loraShrink,
   norm,
   type Pages,
   packWeight,
@@ -125,6 +127,16 @@ const FLOATS: readonly DType[] = ['f32', 'bf16'];
 const EPS = 1e-5;
 const written = (p: Pages): Tensor[] => [p.k, p.v, ...(p.kScales ? [p.kScales, p.vScales!] : [])];
 const CACHES: readonly DType[] = ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'];
+/** Rows, inputs, rank, outputs, slots, type of the adapters. */
+const ADAPTERS = [
+  [1, 64, 8, 96, 1, 'f32'],
+  [5, 300, 5, 257, 3, 'bf16'],
+  [9, 33, 16, 40, 2, 'f16'],
+  [3, 1030, 64, 520, 2, 'bf16'],
+] as const;
+/** A slot for each row, some with none (-1). */
+const slotsOf = (s: Scope, t: number, slots: number): Tensor =>
+  s.integers([t], s.random.integers(t, -1, slots));
 const iota = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 interface Attention {
@@ -249,6 +261,28 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
   take_rows: cases([1, 30, 257], (d) => ({
     what: `[9,${d}]`,
     call: (s) => [s.keep(takeRows({ x: s.normal([9, d]), rows: s.below(9, [14]) }))],
+  })),
+  lora_shrink: cases(ADAPTERS, ([t, k, r, _, slots, dtype]) => ({
+    what: `${dtype} [${slots},${r},${k}], ${t} rows`,
+    call: (s) => [
+      s.keep(
+        loraShrink({ x: s.normal([t, k]), a: s.normal([slots, r, k], dtype), adapter: slotsOf(s, t, slots) }),
+      ),
+    ],
+  })),
+  lora_expand: cases(ADAPTERS, ([t, _, r, n, slots, dtype]) => ({
+    what: `${dtype} [${slots},${r},${n}], ${t} rows`,
+    call: (s) => {
+      const out = s.normal([t, n]);
+      loraExpand({
+        v: s.normal([t, r]),
+        b: s.normal([slots, r, n], dtype),
+        scale: s.normal([slots]),
+        adapter: slotsOf(s, t, slots),
+        out,
+      });
+      return [out];
+    },
   })),
   norm: cases(
     [

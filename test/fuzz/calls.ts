@@ -207,6 +207,8 @@ export class Calls {
         return below(op === 'take_rows' ? size('T') : size('P'));
       case 'positions':
         return below(size('P'));
+      case 'adapter':
+        return below(size('S') + 1) - 1;
       case 'counts_row':
         return below(size('U') + 1) - 1;
       case 'bias_start':
