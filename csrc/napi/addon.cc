@@ -3,10 +3,7 @@
 
 #include <cstring>
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
+#include "core/allocator.h"
 #include "core/checks.h"
 #include "core/debug.h"
 #include "core/tiles.h"
@@ -378,10 +375,20 @@ Value memory(const CallbackInfo& info) {
 
 // trim(): gives memory that libraries of this process have freed back to the system, where its allocator keeps it (glibc)
 Value trim(const CallbackInfo& info) {
-#if defined(__GLIBC__)
-  malloc_trim(0);
-#endif
+  release_freed();
   return info.Env().Undefined();
+}
+
+// boundAllocator(): freed memory goes back by itself from now on, in the whole process (glibc)
+Value bound(const CallbackInfo& info) {
+  bound_allocator();
+  return info.Env().Undefined();
+}
+
+// externalMemory(change) -> bytes that objects of JavaScript keep alive outside of its heap, as its garbage collector counts them
+Value external_memory(const CallbackInfo& info) {
+  return Napi::Number::New(
+      info.Env(), double(Napi::MemoryManagement::AdjustExternalMemory(info.Env(), int64_t(number(info, 0, "change")))));
 }
 
 template <Value (*F)(const CallbackInfo&)>
@@ -428,6 +435,8 @@ NAPI_MODULE_INIT() {
   add<machine>(env, exports, "machine");
   add<memory>(env, exports, "memory");
   add<trim>(env, exports, "trim");
+  add<external_memory>(env, exports, "externalMemory");
+  add<bound>(env, exports, "boundAllocator");
   add<device_memory>(env, exports, "deviceMemory");
   return exports;
 }

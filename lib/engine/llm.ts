@@ -9,7 +9,7 @@ import {
   openModel,
 } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
-import { trimMemory } from '../tensor/memory.ts';
+import { boundAllocator, externalMemory, trimMemory } from '../tensor/memory.ts';
 import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
@@ -47,7 +47,7 @@ export interface LoadOptions {
   kvDtype?: KvDType;
   /** Sequences computed together. @default 16 */
   maxSequences?: number;
-  /** Tokens computed in one step. @default 512 */
+  /** Tokens computed in one step. @default 256 on the CPU, 512 on a GPU */
   maxBatchTokens?: number;
   /**
    * Enqueues the next decoding step before the token of this one is known to JavaScript. The text is the same.
@@ -88,13 +88,14 @@ export interface ChatOptions extends GenerateOptions {
  * @throws EyrieError EYRIE_FILE, EYRIE_GGUF, EYRIE_SAFETENSORS, EYRIE_CONFIG, EYRIE_ARCHITECTURE, EYRIE_TOKENIZER, EYRIE_OUT_OF_MEMORY, …
  */
 export async function load(path: string, options: LoadOptions = {}): Promise<LLM> {
+  boundAllocator();
   const files = await openModel(path);
   const { config } = files;
-  const engine = engineOptions(config, options);
-  const { contextLength } = engine;
   const { device, memory } = chooseDevice(path, options.device, (d) =>
-    planMemory(config, files.weights.totalBytes, engine, d),
+    planMemory(config, files.weights.totalBytes, engineOptions(config, options, d), d),
   );
+  const engine = engineOptions(config, options, device);
+  const { contextLength } = engine;
   const source = tokenizerSource(files.weights);
   source.catch(() => {}); // awaited below; a failing load must not leave it unhandled
   const stream = new Stream({ device, ...pick(options, 'threads'), ...pick(options, 'level') });
@@ -126,6 +127,8 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
       memory,
       defaults: await readDefaults(files),
     });
+    files.weights.metadata?.release();
+    externalMemory(hostBytes(llm));
     options.onProgress?.({
       stage: 'ready',
       done: files.weights.totalBytes,
@@ -144,6 +147,9 @@ function pick<K extends keyof LoadOptions>(options: LoadOptions, key: K): Pick<L
   return options[key] === undefined ? {} : { [key]: options[key] };
 }
 
+/** What a model keeps in the memory of the host. */
+const hostBytes = ({ stream, memory }: LLM): number => (stream.device === 'cpu' ? memory.total : 0);
+
 /** A loaded model: text in, text out. */
 export class LLM {
   readonly config: ModelConfig;
@@ -155,6 +161,7 @@ export class LLM {
   /** Sampling that the model's own generation_config.json asks for; explicit options win. */
   readonly defaults: SamplingParams;
   readonly #model: LlamaModel;
+  #disposed = false;
 
   /** @internal use {@link load} */
   constructor(parts: {
@@ -275,6 +282,8 @@ export class LLM {
 
   /** Ends all generations (EYRIE_ABORTED) and frees everything. */
   async dispose(): Promise<void> {
+    if (!this.#disposed) externalMemory(-hostBytes(this));
+    this.#disposed = true;
     await this.engine.close();
     this.#model.dispose();
     this.#model.stream.dispose();

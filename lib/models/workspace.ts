@@ -2,7 +2,7 @@ import { Arena, type Tensor } from '../tensor/index.ts';
 import type { Stream } from '../tensor/stream.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Activations of a step of T rows. */
+/** Activations of a step of T rows. Attention's and the MLP's share their memory: neither is needed while the other runs. */
 export interface Rows {
   /** [T,C] residual stream */
   x: Tensor;
@@ -26,13 +26,14 @@ export interface Head {
   logits: Tensor;
 }
 
+/** Floats between q and attn, a row: whole cache lines, so that both begin at one. */
+const queryWidth = (c: ModelConfig): number => Math.ceil((c.heads * c.headDim) / 32) * 32;
+/** Floats of a row that are q and attn, or mlp. */
+const sharedWidth = (c: ModelConfig): number => Math.max(2 * queryWidth(c), c.intermediateSize);
+
 /** Bytes of the activations of `tokens` rows and `logitRows` rows of logits. */
 export function workspaceBytes(c: ModelConfig, tokens: number, logitRows: number): number {
-  return (
-    4 *
-    (tokens * (c.hiddenSize + 2 * c.heads * c.headDim + c.intermediateSize) +
-      logitRows * (2 * c.hiddenSize + c.vocabSize))
-  );
+  return 4 * (tokens * (c.hiddenSize + sharedWidth(c)) + logitRows * (2 * c.hiddenSize + c.vocabSize));
 }
 
 interface Block<T> {
@@ -64,8 +65,7 @@ export class Workspace {
   constructor(stream: Stream, config: ModelConfig) {
     this.#stream = stream;
     this.#c = config;
-    const q = config.heads * config.headDim;
-    this.#rowSizes = [config.hiddenSize, q, q, config.intermediateSize];
+    this.#rowSizes = [config.hiddenSize, sharedWidth(config)];
     this.#headSizes = [config.hiddenSize, config.hiddenSize, config.vocabSize];
   }
 
@@ -86,13 +86,14 @@ export class Workspace {
     const memory = this.#grow(this.#rows, tokens, this.#rowSizes);
     let v = this.#rows.views.get(tokens);
     if (!v) {
-      const [x, q, attn, mlp] = memory as [Tensor, Tensor, Tensor, Tensor];
+      const [x, shared] = memory as [Tensor, Tensor];
+      const offset = tokens * queryWidth(c);
       v = {
         x: x.view([tokens, c.hiddenSize]),
-        q: q.view([tokens, c.heads, c.headDim]),
-        attn: attn.view([tokens, c.heads, c.headDim]),
-        attn2: attn.view([tokens, c.heads * c.headDim]),
-        mlp: mlp.view([tokens, c.intermediateSize]),
+        q: shared.view([tokens, c.heads, c.headDim]),
+        attn: shared.view([tokens, c.heads, c.headDim], { offset }),
+        attn2: shared.view([tokens, c.heads * c.headDim], { offset }),
+        mlp: shared.view([tokens, c.intermediateSize]),
       };
       this.#rows.views.set(tokens, v);
     }

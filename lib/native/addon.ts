@@ -45,5 +45,9 @@ export interface Addon {
   deviceMemory(device: number): { free: number; total: number };
   /** Gives freed memory of native libraries back to the system. */
   trim(): void;
+  /** Freed memory goes back to the system by itself from now on. */
+  boundAllocator(): void;
+  /** Tells the garbage collector that objects keep so much more memory (or less) alive outside of its heap. */
+  externalMemory(change: number): number;
   memory(): { allocated: number; peak: number; tensors: number; streams: number };
 }

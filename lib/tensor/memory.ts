@@ -32,6 +32,22 @@ export function trimMemory(): void {
   native().trim();
 }
 
+/**
+ * Lets freed memory of 256 KB and more go back to the system at once, in the whole process (glibc: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD,
+ * unless MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is set).
+ */
+export function boundAllocator(): void {
+  native().boundAllocator();
+}
+
+/**
+ * Tells the garbage collector of `bytes` (negative: no longer) outside of its heap.
+ * It looks for garbage earlier then: a model as a whole begins a collection of what loading it has left behind.
+ */
+export function externalMemory(bytes: number): void {
+  native().externalMemory(bytes);
+}
+
 /** A number of bytes for people. */
 export function formatBytes(bytes: number): string {
   if (bytes < 1e3) return `${bytes} B`;

@@ -12,8 +12,8 @@ type Json = Record<string, unknown>;
  * tokenizer_config.json, generation_config.json before config.json.
  */
 export async function sourceFromFolder(dir: string): Promise<TokenizerSource> {
-  const [json, tokenizerConfig, specialMap, generation, config, jinja, templateJson] = await Promise.all([
-    readText(dir, 'tokenizer.json'),
+  const [bytes, tokenizerConfig, specialMap, generation, config, jinja, templateJson] = await Promise.all([
+    readBytes(dir, 'tokenizer.json'),
     readJson(dir, 'tokenizer_config.json'),
     readJson(dir, 'special_tokens_map.json'),
     readJson(dir, 'generation_config.json'),
@@ -21,7 +21,7 @@ export async function sourceFromFolder(dir: string): Promise<TokenizerSource> {
     readText(dir, 'chat_template.jinja'),
     readJson(dir, 'chat_template.json'),
   ]);
-  if (json === null) {
+  if (bytes === null) {
     throw new EyrieError(
       'EYRIE_TOKENIZER',
       `tokenizer: expected a file tokenizer.json in ${dir}, found none. Save the tokenizer with ` +
@@ -29,6 +29,7 @@ export async function sourceFromFolder(dir: string): Promise<TokenizerSource> {
     );
   }
 
+  const json = bytes.toString('utf8');
   const added = addedTokensOf(json);
   const names: Json = { ...specialMap, ...tokenizerConfig };
   const textConfig = config?.text_config as Json | undefined;
@@ -49,7 +50,9 @@ export async function sourceFromFolder(dir: string): Promise<TokenizerSource> {
   templateVars.eos_token ??= contentOf([...eosIds][0]) ?? '';
 
   return {
-    json,
+    get json() {
+      return bytes.toString('utf8');
+    },
     eosIds: [...eosIds],
     bosId,
     addBos: bosId !== null && addsBos(json, names.add_bos_token, bosId),
@@ -60,8 +63,12 @@ export async function sourceFromFolder(dir: string): Promise<TokenizerSource> {
 }
 
 async function readText(dir: string, name: string): Promise<string | null> {
+  return (await readBytes(dir, name))?.toString('utf8') ?? null;
+}
+
+async function readBytes(dir: string, name: string): Promise<Buffer | null> {
   try {
-    return await readFile(join(dir, name), 'utf8');
+    return await readFile(join(dir, name));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     const why = (cause as Error).message;

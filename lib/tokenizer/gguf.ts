@@ -55,6 +55,19 @@ function readTexts(meta: GgufLike, key: string): TextList | undefined {
 
 /** Builds a tokenizer.json from the metadata of a GGUF file. */
 export function sourceFromGguf(meta: GgufLike): TokenizerSource {
+  const { json, ...rest } = compose(meta);
+  let first: string | null = json;
+  return {
+    ...rest,
+    get json() {
+      const text = first ?? compose(meta).json;
+      first = null;
+      return text;
+    },
+  };
+}
+
+function compose(meta: GgufLike): TokenizerSource {
   const model = read(meta, 'string', 'tokenizer.ggml.model');
   if (model !== 'gpt2' && model !== 'llama') {
     throw new EyrieError(

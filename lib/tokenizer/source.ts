@@ -3,8 +3,11 @@ import { pickValue } from './json-scan.ts';
 
 /** All that is needed to make a {@link Tokenizer} and a {@link ChatTemplate}, wherever it came from. */
 export interface TokenizerSource {
-  /** Text of a tokenizer.json. */
-  json: string;
+  /**
+   * Text of a tokenizer.json. It has megabytes that are needed once or twice, so reading it may make it anew from the file's bytes:
+   * keep the source instead.
+   */
+  readonly json: string;
   /** Highest id + 1, when it is known without a search. */
   vocabSize?: number;
   /** Ids that end a generation. */

@@ -3,7 +3,7 @@ import { EyrieError } from '../errors.ts';
 import { findValue, highestId, pickValue } from './json-scan.ts';
 import { type PieceRule, pieceRule } from './pieces.ts';
 import { withoutControlTokens } from './plain.ts';
-import { addedTokensOf, parseSection, type TokenizerSource } from './source.ts';
+import { type AddedToken, addedTokensOf, parseSection, type TokenizerSource } from './source.ts';
 import { type Piece, type PieceTable, StreamDecoder } from './stream-decoder.ts';
 
 export interface EncodeOptions {
@@ -27,9 +27,11 @@ export class Tokenizer {
   readonly bosId: number | null;
   readonly addBos: boolean;
 
-  readonly #json: string;
+  readonly #source: TokenizerSource;
   readonly #load: (json: string) => NativeTokenizer;
   readonly #native: NativeTokenizer;
+  readonly #added: readonly AddedToken[];
+  readonly #decoder: unknown;
   // Everything below is made when it is first asked for: creation is on the way to the first token.
   #plain: NativeTokenizer | null = null;
   #pieces: Pieces | null = null;
@@ -39,10 +41,13 @@ export class Tokenizer {
     this.eosIds = [...source.eosIds];
     this.bosId = source.bosId;
     this.addBos = source.addBos;
-    this.#json = source.json;
+    this.#source = source;
     this.#vocabSize = source.vocabSize ?? 0;
     this.#load = load;
-    this.#native = load(source.json);
+    const { json } = source;
+    this.#native = load(json);
+    this.#added = addedTokensOf(json);
+    this.#decoder = parseSection(json, 'decoder');
   }
 
   static async create(source: TokenizerSource): Promise<Tokenizer> {
@@ -124,23 +129,24 @@ export class Tokenizer {
   }
 
   #plainNative(): NativeTokenizer {
-    this.#plain ??= this.#load(withoutControlTokens(this.#json));
+    this.#plain ??= this.#load(withoutControlTokens(this.#source.json));
     return this.#plain;
   }
 
   #table(): Pieces {
-    this.#pieces ??= new Pieces(this.#native, this.#json);
+    this.#pieces ??= new Pieces(this.#native, pieceRule(this.#decoder), this.#added);
     return this.#pieces;
   }
 
   #highestId(): number {
-    const model = findValue(this.#json, 'model');
-    const vocab = model < 0 ? -1 : findValue(this.#json, 'vocab', model);
+    const { json } = this.#source;
+    const model = findValue(json, 'model');
+    const vocab = model < 0 ? -1 : findValue(json, 'vocab', model);
     let highest = -1;
     // A list, of Unigram, has its ids by place.
-    if (this.#json[vocab] === '[') highest = unigramSize(this.#json) - 1;
-    else if (vocab >= 0) highest = highestId(this.#json, vocab);
-    for (const { content, id } of addedTokensOf(this.#json)) {
+    if (json[vocab] === '[') highest = unigramSize(json) - 1;
+    else if (vocab >= 0) highest = highestId(json, vocab);
+    for (const { content, id } of this.#added) {
       highest = Math.max(highest, this.#native.tokenToId(content) ?? id);
     }
     return highest;
@@ -160,11 +166,11 @@ class Pieces implements PieceTable {
   readonly #strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
   readonly #special = new Set<number>();
 
-  constructor(native: NativeTokenizer, json: string) {
+  constructor(native: NativeTokenizer, rule: PieceRule, added: readonly AddedToken[]) {
     this.#native = native;
-    this.#rule = pieceRule(parseSection(json, 'decoder'));
-    this.strip = this.#rule.strip;
-    for (const token of addedTokensOf(json)) {
+    this.#rule = rule;
+    this.strip = rule.strip;
+    for (const token of added) {
       // The library numbers added tokens itself where the file leaves gaps.
       if (token.special) this.#special.add(native.tokenToId(token.content) ?? token.id);
     }

@@ -29,19 +29,45 @@ export function list(names: readonly string[], limit = 50): string {
   return names.length > limit ? `${shown} and ${names.length - limit} more` : shown;
 }
 
+/** What changes when a file is written to, or replaced. */
+export interface FileState {
+  size: number;
+  modifiedMs: number;
+}
+
+/** Throws when a file that is read a second time is not what it was. */
+export function requireUnchanged(file: SourceFile, before: FileState): void {
+  const { size, modifiedMs } = file.state;
+  if (size === before.size && modifiedMs === before.modifiedMs) return;
+  const found = `${size} bytes of ${new Date(modifiedMs).toISOString()}`;
+  const expected = `the ${before.size} bytes of ${new Date(before.modifiedMs).toISOString()}`;
+  throw problem(
+    'EYRIE_FILE',
+    file.path,
+    'changed since it was opened',
+    expected,
+    found,
+    'Load the model again.',
+  );
+}
+
 /**
  * A file open for reading, its size known. Reads are synchronous on purpose: a header is a few large reads followed
  * by a parse that blocks for longer than they do, and one flow of control keeps the parsers simple.
  */
 export class SourceFile {
   readonly path: string;
-  readonly size: number;
+  readonly state: FileState;
   readonly #fd: number;
 
-  constructor(path: string, fd: number, size: number) {
+  constructor(path: string, fd: number, state: FileState) {
     this.path = path;
-    this.size = size;
+    this.state = state;
     this.#fd = fd;
+  }
+
+  get size(): number {
+    return this.state.size;
   }
 
   /** Fills `into` from `position`. The caller has checked that the range is inside the file. */
@@ -90,7 +116,7 @@ export function withFile<T>(path: string, use: (file: SourceFile) => T): T {
   try {
     const stat = fstatSync(fd);
     requireRegular(path, stat);
-    return use(new SourceFile(path, fd, stat.size));
+    return use(new SourceFile(path, fd, { size: stat.size, modifiedMs: stat.mtimeMs }));
   } finally {
     closeSync(fd);
   }

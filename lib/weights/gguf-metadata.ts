@@ -1,5 +1,13 @@
 import type { EyrieError } from '../errors.ts';
-import { CONVERT_AGAIN, problem, quote } from './files.ts';
+import {
+  CONVERT_AGAIN,
+  type FileState,
+  problem,
+  quote,
+  requireUnchanged,
+  type SourceFile,
+  withFile,
+} from './files.ts';
 import { ARRAY, BOOL, STRING, VALUE_TYPES } from './gguf-values.ts';
 import { decodeText } from './text.ts';
 
@@ -19,13 +27,31 @@ export interface GgufEntry {
  */
 export class GgufMetadata {
   readonly path: string;
-  readonly #bytes: Buffer;
+  readonly #file: FileState;
+  readonly #headerBytes: number;
   readonly #entries: ReadonlyMap<string, GgufEntry>;
+  #held: Buffer | null;
 
-  constructor(path: string, bytes: Buffer, entries: ReadonlyMap<string, GgufEntry>) {
-    this.path = path;
-    this.#bytes = bytes;
+  constructor(file: SourceFile, bytes: Buffer, entries: ReadonlyMap<string, GgufEntry>) {
+    this.path = file.path;
+    this.#file = file.state;
+    this.#headerBytes = bytes.length;
+    this.#held = bytes;
     this.#entries = entries;
+  }
+
+  /** Lets go of the header's bytes, megabytes of vocabulary mostly. What is asked for later is read from the file again. */
+  release(): void {
+    this.#held = null;
+  }
+
+  /** @throws EyrieError EYRIE_FILE, when they were released and the file is another one now */
+  get #bytes(): Buffer {
+    this.#held ??= withFile(this.path, (file) => {
+      requireUnchanged(file, this.#file);
+      return file.head(this.#headerBytes);
+    });
+    return this.#held;
   }
 
   keys(): string[] {

@@ -83,7 +83,7 @@ function readMetadata(cursor: GgufCursor, count: number): GgufMetadata {
   }
   // A copy of just this part: the cursor's buffer is larger and would live as long as the metadata.
   const bytes = Buffer.from(cursor.bytes.subarray(0, cursor.position));
-  return new GgufMetadata(cursor.file.path, bytes, entries);
+  return new GgufMetadata(cursor.file, bytes, entries);
 }
 
 function readAlignment(metadata: GgufMetadata): number {

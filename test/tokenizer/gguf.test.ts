@@ -80,6 +80,13 @@ describe('byte-level BPE', () => {
     expect(await tokenizer.encode('hello', { bos: true })).toEqual([id('<s>'), id('hello')]);
   });
 
+  test('its tokenizer.json is made anew when it is asked for again', async () => {
+    const source = sourceFromGguf(fakeGguf(tinyByteLevel()));
+    const first = source.json;
+    expect(JSON.parse(first).model.type).toBe('BPE');
+    expect(source.json).toBe(first);
+  });
+
   test('tokens named like properties of objects', async () => {
     const source = sourceFromGguf(fakeGguf(tinyByteLevel()));
     const tokens = tinyByteLevel()['tokenizer.ggml.tokens'] as string[];

@@ -1,4 +1,4 @@
-import { openSync, symlinkSync, writeSync } from 'node:fs';
+import { openSync, rmSync, symlinkSync, utimesSync, writeSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { REMOVED_GGML_TYPES } from '../../lib/weights/dtypes.ts';
@@ -146,6 +146,22 @@ describe('GGUF metadata', () => {
     expect(Buffer.from(read[size - 1]!).toString()).toBe(`token${size - 1}`);
     expect(metadata.numbers('tokenizer.ggml.scores')[size - 1]).toBe(1 - size);
     expect(metadata.strings('tokenizer.ggml.merges')[1]).toBe('token1 x');
+  });
+
+  it('is read again after it was released, unless the file changed', async () => {
+    const bytes = gguf({ pairs: [['general.name', V.string, 'first']] });
+    const path = write('released.gguf', bytes);
+    const metadata = (await openWeights(path)).metadata!;
+    metadata.release();
+    expect(metadata.string('general.name')).toBe('first');
+    metadata.release();
+    expect(metadata.has('general.name')).toBe(true);
+    utimesSync(path, 1, 1);
+    const read = () => metadata.string('general.name');
+    expect(read).toThrow(/changed since it was opened: expected the \d+ bytes of .*Load the model again/);
+    expect(read).toThrow(expect.objectContaining({ code: 'EYRIE_FILE' }));
+    rmSync(path);
+    expect(read).toThrow(expect.objectContaining({ code: 'EYRIE_FILE' }));
   });
 });
 
