@@ -1,10 +1,11 @@
 // `npm install` in a checkout ends here, and `npm test` begins here: builds what is out of date, the addon and the JavaScript.
 // CUDA is built when EYRIE_CUDA=ON asks for it, when the addon that is there has it, or when a GPU and nvcc are here.
-import { chmodSync, existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import load from 'node-gyp-build';
+import { buildDist } from './dist.mjs';
 import { buildNative, builtWithCuda, missing } from './native.mjs';
-import { fail, gpu, nvcc, root, runBin, say } from './util.mjs';
+import { fail, gpu, nvcc, root, say } from './util.mjs';
 
 const started = performance.now();
 
@@ -41,15 +42,7 @@ try {
     rmSync(join(root, 'dist'), { recursive: true, force: true }); // nothing of a deleted source is shipped
   if (existsSync(join(root, 'lib'))) {
     say('building the JavaScript');
-    runBin('typescript', 'bin/tsc', [
-      '-p',
-      'tsconfig.build.json',
-      '--incremental',
-      '--tsBuildInfoFile',
-      'dist/.tsbuildinfo',
-    ]);
-    // npx makes it executable only when it first links this folder: a later clone to the same place would not run.
-    chmodSync(join(root, 'dist/cli/main.js'), 0o755);
+    await buildDist();
   }
   say(`ready after ${((performance.now() - started) / 1000).toFixed(1)} s`);
 } catch (error) {

@@ -1,8 +1,6 @@
 // What bench/gpu.mjs measures. A case gives bytes and operations of one call, from which its floor follows, and a goal.
 
-import { Engine } from '../../dist/engine/index.js';
-import { KvCache } from '../../dist/kv/cache.js';
-import { BatchBuffer } from '../../dist/nn/forward-batch.js';
+import { BatchBuffer, Engine, KvCache } from '../../dist/internals.js';
 import {
   ACTIVATIONS,
   linear,

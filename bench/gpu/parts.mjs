@@ -1,6 +1,6 @@
 // The launches of a decode step one by one, in the shapes of a model: what a step is made of.
 
-import { KvCache } from '../../dist/kv/cache.js';
+import { KvCache } from '../../dist/internals.js';
 import {
   ACTIVATIONS,
   fusedGlu,

@@ -1,6 +1,6 @@
 // Models of a given shape with random weights, packed on the device itself: no file, and the host sends one small block.
 
-import { LlamaModel } from '../../dist/models/index.js';
+import { LlamaModel } from '../../dist/internals.js';
 import { packWeight, Tensor } from '../../dist/ops/index.js';
 import { blockBytes, randomMatrixBytes } from '../data.mjs';
 

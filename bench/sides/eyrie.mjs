@@ -57,12 +57,9 @@ export async function open(job) {
  * neither JavaScript nor the way to it takes part. Uses the engine's own parts, not its API.
  */
 async function kernelTime(llm, position) {
-  const [{ ModelRunner }, { Sequence }, { BlockPool }, { BlockTable }, { Sampler, resolveSampling }] =
-    await Promise.all(
-      ['engine/model-runner', 'engine/sequence', 'kv/block-pool', 'kv/block-table', 'sampling/index'].map(
-        (part) => import(`../../dist/${part}.js`),
-      ),
-    );
+  const { BlockPool, BlockTable, ModelRunner, resolveSampling, Sampler, Sequence } = await import(
+    '../../dist/internals.js'
+  );
   const { model, options } = llm.engine;
   const c = model.config;
   const pageSize = options.pageSize ?? 32;

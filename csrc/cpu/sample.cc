@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSlice = 4096;
 constexpr int64_t kSliceBlocks = kSlice / kBlock64;
-constexpr int64_t kRowGroup = 16;  // rows that go through the phases together (bounds the scratch)
+constexpr int64_t kRowGroup = 4;  // rows that go through the phases together (bounds the scratch)
 
 struct SliceStats {
   float raw_max, raw_sum;  // sum of e^(x - raw_max)

@@ -31,13 +31,12 @@ export async function buildCli(): Promise<void> {
   }
   try {
     if (existsSync(main) && statSync(main).mtimeMs >= newestSource()) return;
-    const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    // Types are the business of `npm run check`: the compiler writes what it can.
-    const { stdout } = spawnSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], {
+    // Types are the business of `npm run check`.
+    const { stdout, stderr } = spawnSync(process.execPath, ['scripts/dist.mjs', '--no-types'], {
       cwd: root,
       encoding: 'utf8',
     });
-    if (!existsSync(main)) throw new Error(`the build failed:\n${stdout}`);
+    if (!existsSync(main)) throw new Error(`the build failed:\n${stdout}${stderr}`);
     const now = new Date();
     utimesSync(main, now, now);
   } finally {
