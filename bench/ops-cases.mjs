@@ -26,6 +26,7 @@ import {
   Tensor,
   takeRows,
   treeAccept,
+  treePrepare,
 } from '../dist/ops/index.js';
 import { blockBytes, FORMATS, PAGE, randomMatrixBytes, Scope } from './data.mjs';
 
@@ -278,6 +279,22 @@ function cacheMoves(m) {
   const [j, d] = [m.kvHeads, m.headDim];
   const [b, q] = [4, 16];
   return [
+    of('tree_prepare', (s) => {
+      const parents = s.i32(
+        [b, q],
+        Array.from({ length: b * q }, (_, i) => (i % q === 0 ? -1 : ((i % q) - 1) >> 1)),
+      );
+      const [numNodes, base] = [s.i32([b], Array(b).fill(q)), s.i32([b], Array(b).fill(100))];
+      const blockTable = s.i32(
+        [b, 4],
+        Array.from({ length: 4 * b }, (_, i) => i),
+      );
+      const zeros = (...shape) => s.i32(shape, Array(shape.reduce((x, y) => x * y, 1)).fill(0));
+      const [anc, rows, slots, seqLens] = [zeros(b, q, 4), zeros(b, q), zeros(b, q), zeros(b)];
+      const into = { anc, rows, slots, seqLens };
+      const calls = [() => treePrepare({ parents, numNodes, base, blockTable, pageSize: PAGE, ...into })];
+      return { what: `[${b},${q}]`, calls, warm: 28 * b * q };
+    }),
     of('tree_accept', (s) => {
       // A chain: every node's only child follows it, and half of the draft is right.
       const draft = s.i32(

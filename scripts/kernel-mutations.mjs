@@ -34,7 +34,7 @@ const OPS = [
   [/attention/, 'paged_attention'],
   [/decode|exact|gemm|linear|product|fragments/, 'linear|fused'],
   [/sample/, 'sample'],
-  [/kv|rope|norm|pack|embed|tree/, 'kv_|rope|norm|pack_weight|embed|tree_accept|fused_qkv'],
+  [/kv|rope|norm|pack|embed|tree/, 'kv_|rope|norm|pack_weight|embed|tree_|fused_qkv'],
 ];
 
 const folder = join(root, 'build/kernel-mutations');

@@ -436,6 +436,29 @@ EYRIE_INLINE SampleArgs sample_args(const Call& c) {
   return a;
 }
 
+// parents:i32[B,Q] num_nodes:i32[B] base:i32[B] block_table:i32[B,M] page_size:i32 -> anc:i32[B,Q,4] rows:i32[B,Q] slots:i32[B,Q] seq_lens:i32[B]
+struct TreePrepareArgs {
+  const Tensor *parents, *num_nodes, *base, *block_table, *anc, *rows, *slots, *seq_lens;  // null: absent
+  int page_size;
+  int64_t B, Q, M;
+};
+EYRIE_INLINE TreePrepareArgs tree_prepare_args(const Call& c) {
+  TreePrepareArgs a;
+  a.parents = &c.tensor[0];
+  a.num_nodes = &c.tensor[1];
+  a.base = &c.tensor[2];
+  a.block_table = &c.tensor[3];
+  a.page_size = (int)c.scalar[4];
+  a.anc = &c.tensor[5];
+  a.rows = &c.tensor[6];
+  a.slots = &c.tensor[7];
+  a.seq_lens = &c.tensor[8];
+  a.B = c.size[0];
+  a.Q = c.size[1];
+  a.M = c.size[2];
+  return a;
+}
+
 // draft:i32[B,Q] parents:i32[B,Q] num_nodes:i32[B] sampled:i32[B,Q] -> path:i32[B,Q] num_accepted:i32[B] bonus:i32[B]
 struct TreeAcceptArgs {
   const Tensor *draft, *parents, *num_nodes, *sampled, *path, *num_accepted, *bonus;  // null: absent

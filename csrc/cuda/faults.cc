@@ -43,6 +43,10 @@ const Meaning kMeanings[] = {
     {"sample", "counts_row", "a row of counts (-1: none)"},
     {"sample", "bias_ids", "a token"},
     {"sample", "bias_start", "a place in bias_ids"},
+    {"tree_prepare", "num_nodes", "a number of nodes"},
+    {"tree_prepare", "parents", "a node before it,"},
+    {"tree_prepare", "base", "a length whose nodes have pages,"},
+    {"tree_prepare", "block_table", "a page"},
     {"tree_accept", "num_nodes", "a number of nodes"},
     {"tree_accept", "parents", "a node before it,"},
 };

@@ -145,6 +145,15 @@ export interface NativeOps {
    */
   sample(stream: number, logits: Handle, columns: Handle, keys: Handle, counts: Handle | null, countsRow: Handle | null, biasStart: Handle | null, biasIds: Handle | null, biasValues: Handle | null, mask: Handle | null, ids: Handle, logprobs: Handle | null, topIds: Handle | null, topLogprobs: Handle | null): void;
   /**
+   * What a verification step needs of trees with num_nodes[b] of Q nodes each, node i standing in cache index base[b] + i of its
+   * request: anc (the node and its ancestors, as paged_attention reads them), rows (the position, base + depth), slots (page * page_size +
+   * offset), seq_lens (base + Q). Parents come before children, parents[b][0] = -1. Nodes from num_nodes on are there to keep the shape
+   * of a recorded step: children of the root that nobody else sees. Q is at most 128; the page table covers base + Q tokens.
+   *
+   * `parents:i32[B,Q] num_nodes:i32[B] base:i32[B] block_table:i32[B,M] page_size:i32 -> anc:i32[B,Q,4] rows:i32[B,Q] slots:i32[B,Q] seq_lens:i32[B]`
+   */
+  tree_prepare(stream: number, parents: Handle, numNodes: Handle, base: Handle, blockTable: Handle, pageSize: number, anc: Handle, rows: Handle, slots: Handle, seqLens: Handle): void;
+  /**
    * Walks each tree from its root (node 0) to the child whose draft token equals what was sampled at the parent; the first miss is
    * the bonus token. num_nodes[b] nodes of row b are real; parents[b][0] = -1, parents come before children. path holds the accepted
    * nodes (root included, num_accepted of them), bonus the sampled token at the last one.
@@ -188,6 +197,7 @@ export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
   { name: 'fused_qkv', signature: 'x:f[T,C] norm:f32[C]? eps:f32 wq:w[Q,C] wk:w[KD,C] wv:w[VD,C] bq:f32[Q]? bk:f32[KD]? bv:f32[VD]? q_norm:f32[D]? k_norm:f32[D]? rope:f32[P,R]? rows:i32[T] slots:i32[T] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! activations:i32 k_scale:f32[J]? v_scale:f32[J]? k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!? -> q:f[T,H,D]' },
   { name: 'fused_glu', signature: 'x:f[T,C] norm:f32[C]? eps:f32 w_gate:w[I,C] w_up:w[I,C] kind:i32 activations:i32 -> out:f[T,I]' },
   { name: 'sample', signature: 'logits:f32~[R,V] columns:f32[R,C] keys:i32[R,4] counts:u16[U,V]? counts_row:i32[R]? bias_start:i32[R+1]? bias_ids:i32[L]? bias_values:f32[L]? mask:i32[R,W]? -> ids:i32[R] logprobs:f32[R]? top_ids:i32[R,K]? top_logprobs:f32[R,K]?' },
+  { name: 'tree_prepare', signature: 'parents:i32[B,Q] num_nodes:i32[B] base:i32[B] block_table:i32[B,M] page_size:i32 -> anc:i32[B,Q,4] rows:i32[B,Q] slots:i32[B,Q] seq_lens:i32[B]' },
   { name: 'tree_accept', signature: 'draft:i32[B,Q] parents:i32[B,Q] num_nodes:i32[B] sampled:i32[B,Q] -> path:i32[B,Q] num_accepted:i32[B] bonus:i32[B]' },
   { name: 'kv_compact', signature: 'block_table:i32[B,M] base:i32[B] path:i32[B,Q] num:i32[B] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },
   { name: 'kv_copy_pages', signature: 'src:i32[L] dst:i32[L] k_pages:kv~[N,J,S,D]! v_pages:kv~[N,J,S,E]! k_scales:f16~[N,J,S]!? v_scales:f16~[N,J,S]!?' },

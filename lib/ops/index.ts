@@ -10,4 +10,5 @@ export type { Maybe } from './call.ts';
 export * from './dense.ts';
 export * from './lora.ts';
 export * from './sample.ts';
+export * from './tree.ts';
 export * from './weights.ts';

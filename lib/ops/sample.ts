@@ -1,4 +1,4 @@
-import { Tensor } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { dim, handle, type Maybe, output, table } from './call.ts';
 
 export interface SampleArgs {
@@ -44,48 +44,4 @@ export function sample(a: SampleArgs): Tensor {
       handle(a.topLogprobs),
     ),
   );
-}
-
-export interface TreeAcceptArgs {
-  /** i32[B,Q] */
-  draft: Tensor;
-  parents: Tensor;
-  /** i32[B] */
-  numNodes: Tensor;
-  sampled: Tensor;
-  path?: Maybe<Tensor>;
-  numAccepted?: Maybe<Tensor>;
-  bonus?: Maybe<Tensor>;
-}
-
-/** Walks each tree along the tokens that were sampled. */
-export function treeAccept(a: TreeAcceptArgs): { path: Tensor; numAccepted: Tensor; bonus: Tensor } {
-  const s = a.draft.stream;
-  const b = [dim(a.draft, 0, 'tree_accept', 'draft')];
-  const made: Tensor[] = [];
-  const make = (out: Maybe<Tensor>, shape: readonly number[]): Tensor => {
-    if (out) return out;
-    const t = Tensor.empty(s, 'i32', shape);
-    made.push(t);
-    return t;
-  };
-  const path = make(a.path, a.draft.shape);
-  const numAccepted = make(a.numAccepted, b);
-  const bonus = make(a.bonus, b);
-  try {
-    table().tree_accept(
-      s.id,
-      a.draft.handle,
-      a.parents.handle,
-      a.numNodes.handle,
-      a.sampled.handle,
-      path.handle,
-      numAccepted.handle,
-      bonus.handle,
-    );
-  } catch (error) {
-    for (const t of made) t.dispose();
-    throw error;
-  }
-  return { path, numAccepted, bonus };
 }

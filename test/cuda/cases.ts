@@ -29,6 +29,7 @@ import {
   type TensorData,
   takeRows,
   treeAccept,
+  treePrepare,
   type Weight,
   type WeightFormat,
 } from '../../lib/ops/index.ts';
@@ -224,6 +225,23 @@ const trees = (b: number, q: number): Case => ({
       sampled: s.below(3, [b, q]),
     });
     return [s.keep(numAccepted), s.keep(bonus), s.keep(path)];
+  },
+});
+
+const preparedTrees = (b: number, q: number): Case => ({
+  what: `[${b},${q}]`,
+  call(s) {
+    const parents = iota(b * q).map((i) =>
+      i % q === 0 ? -1 : s.random.integer(Math.max(0, (i % q) - 3), i % q),
+    );
+    const { anc, rows, slots, seqLens } = treePrepare({
+      parents: s.integers([b, q], parents),
+      numNodes: s.integers([b], s.random.integers(b, 1, q + 1)),
+      base: s.integers([b], s.random.integers(b, 0, 50)),
+      blockTable: s.integers([b, 6], s.random.permutation(b * 6)),
+      pageSize: 32,
+    });
+    return [s.keep(anc), s.keep(rows), s.keep(slots), s.keep(seqLens)];
   },
 });
 
@@ -546,6 +564,7 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
       }),
     ),
   ],
+  tree_prepare: [preparedTrees(1, 1), preparedTrees(5, 30), preparedTrees(2, 128)],
   tree_accept: [trees(1, 1), trees(9, 30), trees(3, 70)],
   kv_compact: cases(CACHES, (cache) => ({
     what: cache,

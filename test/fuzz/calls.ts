@@ -222,7 +222,7 @@ export class Calls {
       case 'num':
         return below(size('Q') + 1);
       case 'base':
-        return below(room - size('Q'));
+        return below((op === 'tree_prepare' ? 16 * size('M') : room) - size('Q'));
       default:
         return below(4);
     }
@@ -232,6 +232,7 @@ export class Calls {
     if (!this.#plausible || this.#r.integer(0, 20) === 0)
       return this.#pick([-1, 2 ** 31 - 1, -(2 ** 31 - 1), 1e38, 0.5, 7]);
     if (a.type === 'f32') return this.#pick([0, 1, 1e-6, 0.5, 30]);
+    if (a.name === 'page_size') return 16;
     return a.name === 'permute' || a.name === 'offset' ? 0 : this.#pick([0, 0, 0, 1]);
   }
 }

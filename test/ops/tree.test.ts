@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Tensor, treeAccept } from '../../lib/ops/index.ts';
+import { kvWrite, pagedAttention, Tensor, treeAccept, treePrepare } from '../../lib/ops/index.ts';
 import { describeLevels, guarded } from '../helpers/describe-op.ts';
 import { Random } from '../helpers/random.ts';
 
@@ -89,5 +89,131 @@ describeLevels('tree_accept', (stream) => {
     await expect(bonus.read()).rejects.toThrow(
       'tree_accept: parents[0,1] is 2, expected a node before it, in [0, 1)',
     );
+  });
+});
+
+/** What a node sees and where it stands, by climbing to the root. */
+function placed(t: Trees, b: number, Q: number, i: number): { seen: number[]; depth: number } {
+  const seen: number[] = [];
+  for (let at = i; ; ) {
+    seen.unshift(at);
+    if (at === 0) return { seen, depth: seen.length - 1 };
+    at = at < t.nodes[b]! ? t.parents[b * Q + at]! : 0;
+  }
+}
+
+describeLevels('tree_prepare', (stream) => {
+  for (const [B, Q, pageSize] of [
+    [1, 1, 16],
+    [4, 9, 16],
+    [17, 33, 32],
+    [3, 64, 64],
+    [2, 128, 16],
+    [0, 8, 16],
+  ] as const) {
+    it(`${B} trees of up to ${Q} nodes, pages of ${pageSize}`, async () => {
+      const s = stream();
+      const random = new Random(7 * Q + B);
+      const t = randomTrees(random, B, Q, 2);
+      const M = 12;
+      const bases = random.integers(B, 0, M * pageSize - Q + 1);
+      if (B) bases[0] = M * pageSize - Q; // the last node takes the last slot of the last page
+      const pages = random.permutation(B * M);
+      using parents = Tensor.from(s, 'i32', [B, Q], t.parents);
+      using numNodes = Tensor.from(s, 'i32', [B], t.nodes);
+      using base = Tensor.from(s, 'i32', [B], bases);
+      using blockTable = Tensor.from(s, 'i32', [B, M], Int32Array.from(pages));
+      const anc = guarded(s, 'i32', [B, Q, 4]);
+      const [rows, slots] = [guarded(s, 'i32', [B, Q]), guarded(s, 'i32', [B, Q])];
+      const seqLens = guarded(s, 'i32', [B]);
+      const into = { anc: anc.tensor, rows: rows.tensor, slots: slots.tensor, seqLens: seqLens.tensor };
+      treePrepare({ parents, numNodes, base, blockTable, pageSize, ...into });
+      const [a, r, w, n] = [await anc.read(), await rows.read(), await slots.read(), await seqLens.read()];
+      for (let b = 0; b < B; b++) {
+        expect(n[b]).toBe(bases[b]! + Q);
+        for (let i = 0; i < Q; i++) {
+          const { seen, depth } = placed(t, b, Q, i);
+          const bits = Array.from({ length: Q }, (_, j) => j).filter(
+            (j) => (a[4 * (b * Q + i) + (j >> 5)]! >>> (j & 31)) & 1,
+          );
+          expect(bits).toEqual(seen);
+          expect(r[b * Q + i]).toBe(bases[b]! + depth);
+          const index = bases[b]! + i;
+          const page = pages[b * M + Math.floor(index / pageSize)]!;
+          expect(w[b * Q + i]).toBe(page * pageSize + (index % pageSize));
+        }
+      }
+      for (const out of [anc, rows, slots, seqLens]) out.dispose();
+    });
+  }
+
+  it('prepares a chain so that attention gives what it gives for plain text', async () => {
+    const s = stream();
+    const random = new Random(3);
+    const [B, Q, H, D, S] = [2, 5, 2, 32, 16];
+    const bases = Int32Array.of(20, 7);
+    const pages = { k: Tensor.empty(s, 'f16', [6, H, S, D]), v: Tensor.empty(s, 'f16', [6, H, S, D]) };
+    const ints = (shape: number[], x: ArrayLike<number>) => Tensor.from(s, 'i32', shape, Int32Array.from(x));
+    const blockTable = ints([B, 3], [4, 0, 2, 1, 3, 5]);
+    const parents = ints(
+      [B, Q],
+      Array.from({ length: B * Q }, (_, i) => (i % Q) - 1),
+    );
+    const tree = treePrepare({
+      parents,
+      numNodes: ints([B], [Q, Q]),
+      base: ints([B], bases),
+      blockTable,
+      pageSize: S,
+    });
+    const rows = (n: number) => Tensor.from(s, 'f32', [n, H, D], random.normal(n * H * D));
+    // The texts before the trees, then the nodes.
+    for (const [b, n] of bases.entries()) {
+      const at = (i: number) => [4, 0, 2, 1, 3, 5][b * 3 + Math.floor(i / S)]! * S + (i % S);
+      kvWrite({
+        k: rows(n),
+        v: rows(n),
+        slots: ints(
+          [n],
+          Array.from({ length: n }, (_, i) => at(i)),
+        ),
+        pages,
+      });
+    }
+    kvWrite({ k: rows(B * Q), v: rows(B * Q), slots: tree.slots.view([B * Q]), pages });
+    const call = {
+      q: rows(B * Q),
+      pages,
+      blockTable,
+      seqLens: tree.seqLens,
+      qStart: ints([B + 1], [0, Q, 2 * Q]),
+      scale: 0.2,
+    };
+    const [plain, masked] = [
+      await pagedAttention(call).read(),
+      await pagedAttention({ ...call, anc: tree.anc.view([B * Q, 4]) }).read(),
+    ];
+    expect(masked).toEqual(plain);
+  });
+
+  it('refuses nodes without a page and parents that come later', async () => {
+    const s = stream();
+    const call = (parents: number[], base: number, table: number[]) => {
+      const ints = (shape: number[], x: number[]) => Tensor.from(s, 'i32', shape, Int32Array.from(x));
+      const a = { parents: ints([1, 3], parents), numNodes: ints([1], [3]), base: ints([1], [base]) };
+      return treePrepare({ ...a, blockTable: ints([1, 2], table), pageSize: 4 }).rows.read();
+    };
+    await expect(call([-1, 0, 1], 6, [0, 1])).rejects.toThrow(
+      'tree_prepare: base[0] is 6, expected a length whose nodes have pages, in [0, 6)',
+    );
+    await expect(call([-1, 0, 2], 1, [0, 1])).rejects.toThrow(
+      'tree_prepare: parents[0,2] is 2, expected a node before it, in [0, 2)',
+    );
+    await expect(call([-1, 0, 1], 3, [0, -1])).rejects.toThrow('tree_prepare: block_table[0,1] is -1');
+    const wide = Tensor.empty(s, 'i32', [1, 129]);
+    const one = Tensor.from(s, 'i32', [1], Int32Array.of(1));
+    const blockTable = Tensor.from(s, 'i32', [1, 40], new Int32Array(40));
+    const { anc } = treePrepare({ parents: wide, numNodes: one, base: one, blockTable, pageSize: 4 });
+    await expect(anc.read()).rejects.toThrow('tree_prepare: parents has Q=129, expected at most 128 nodes');
   });
 });
