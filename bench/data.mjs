@@ -18,6 +18,10 @@ function random() {
 
 /** Small values of either sign, none of them denormal; f16 and bf16 as bits. */
 function values(dtype, n) {
+  // i8: whole numbers; f8_e4m3: exponents around 1, as the other types have them.
+  if (dtype === 'i8') return Int8Array.from({ length: n }, () => random() * 255 - 127);
+  if (dtype === 'f8_e4m3')
+    return Uint8Array.from({ length: n }, () => (random() < 0.5 ? 128 : 0) + 40 + random() * 24);
   const f = Float32Array.from({ length: n }, () => (random() < 0.5 ? -1 : 1) * (0.25 + random()));
   if (dtype === 'f32') return f;
   const bits = new Uint32Array(f.buffer);

@@ -4,6 +4,8 @@ import { BatchBuffer, Engine, KvCache } from '../../dist/internals.js';
 import {
   ACTIVATIONS,
   linear,
+  loraExpand,
+  loraShrink,
   pagedAttention,
   SAMPLING_COLUMNS,
   sample,
@@ -84,8 +86,11 @@ function model(shape, format, goals, { context = 512, rows = [1] } = {}) {
           };
         }
         cache.dispose();
-        const t = await engineToken(m, quick);
-        yield { what: `${shape} ${format} decoded token, engine`, ...t, bytes: weights + kv };
+        for (const runAhead of [true, false]) {
+          const t = await engineToken(m, quick, runAhead);
+          const what = `${shape} ${format} decoded token, engine${runAhead ? '' : ', no run-ahead'}`;
+          yield { what, ...t, bytes: weights + kv };
+        }
       } finally {
         m.dispose();
         await stream.sync();
@@ -95,7 +100,7 @@ function model(shape, format, goals, { context = 512, rows = [1] } = {}) {
 }
 
 /** µs between greedy tokens of the engine around 512 tokens of context, and what of it JavaScript was busy. */
-async function engineToken(m, quick) {
+async function engineToken(m, quick, runAhead) {
   const count = quick ? 8 : 96;
   const engine = new Engine(m, {
     contextLength: 1024,
@@ -103,6 +108,7 @@ async function engineToken(m, quick) {
     kvDtype: 'bf16',
     maxBatchTokens: 512,
     maxSequences: 1,
+    runAhead,
   });
   const times = [];
   const started = performance.now();
@@ -257,6 +263,39 @@ function gemm() {
   };
 }
 
+/** Updates of rank 16 for a projection of Llama-3.1-8B, rows with four adapters in turn. */
+function lora() {
+  return {
+    title: 'LoRA',
+    async *run(stream, { quick }) {
+      const [c, rank, slots] = [quick ? 256 : 4096, 16, 4];
+      for (const t of [1, 16]) {
+        const s = new Scope(stream);
+        try {
+          const one = slots * rank * c * 2;
+          const stacks = Array.from({ length: quick ? 2 : Math.min(64, Math.ceil(COLD / one)) }, () =>
+            s.of('bf16', slots, rank, c),
+          );
+          const [x, v, out] = [s.f32(t, c), s.f32(t, rank), s.f32(t, c)];
+          const adapter = s.i32(
+            [t],
+            Array.from({ length: t }, (_, i) => i % slots),
+          );
+          const scale = s.f32(slots);
+          const bytes = Math.min(t, slots) * rank * c * 2;
+          const shrink = stacks.map((a) => () => loraShrink({ x, a, adapter, v }));
+          const what = `[${t},${c}], rank ${rank}, ${slots} adapters`;
+          yield { what: `lora_shrink ${what}`, ...(await timeCalls(stream, shrink)), bytes };
+          const expand = stacks.map((b) => () => loraExpand({ v, b, scale, adapter, out }));
+          yield { what: `lora_expand ${what}`, ...(await timeCalls(stream, expand)), bytes };
+        } finally {
+          s.dispose();
+        }
+      }
+    },
+  };
+}
+
 function sampling() {
   return {
     title: 'sampling',
@@ -329,6 +368,7 @@ function sampling() {
 /** Cheap ones first: what the time does not suffice for is the largest. */
 export const CASES = [
   sampling(),
+  lora(),
   attention(),
   gemm(),
   parts('1B', 'bf16', [1, 8]),
