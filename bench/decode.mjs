@@ -191,11 +191,11 @@ console.log(
 );
 
 // The share of a decode step that is not kernels.
-const overheads = results.decode[0].map((r) => ({ ...r.overhead, msPerToken: r.msPerToken }));
+const overheads = results.decode[0].map((r) => r.overhead);
 const share = {
-  host: summary(overheads.map((o) => o.hostMs / o.msPerToken)),
-  all: summary(overheads.map((o) => 1 - o.kernelMs / o.msPerToken)),
-  msPerToken: summary(overheads.map((o) => o.msPerToken)),
+  host: summary(overheads.map((o) => o.hostMs / o.tokenMs)),
+  all: summary(overheads.map((o) => o.share)),
+  msPerToken: summary(overheads.map((o) => o.tokenMs)),
   kernelMs: summary(overheads.map((o) => o.kernelMs)),
 };
 const percent = (s) => `${(100 * s.median).toFixed(1)} %`;

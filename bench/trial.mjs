@@ -67,9 +67,9 @@ const scenarios = {
   async decode(side) {
     await run(side, job.prompts[1], 8);
     const { ids, firstMs, restMs } = await run(side, job.prompts[0], job.tokens);
-    const position = job.prompts[0].length + job.tokens / 2;
     const peakBytes = peakMemory(); // before the measurement below, which takes a second cache
-    const overhead = side.overhead ? await side.overhead(position) : null;
+    const token = async (count) => (await run(side, job.prompts[0], count)).restMs / (count - 1);
+    const overhead = side.overhead ? await side.overhead(job.prompts[0].length, token) : null;
     return {
       ids,
       peakBytes,

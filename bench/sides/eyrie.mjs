@@ -1,4 +1,5 @@
 // Our side of `bench:decode`. Both sides export `open(job)`; see bench/trial.mjs.
+import { median } from '../report.mjs';
 
 /** @param {import('../trial.mjs').Job} job */
 export async function open(job) {
@@ -37,26 +38,51 @@ export async function open(job) {
       after = { ...engine.stats };
     },
 
-    /** Where the time of the last `generate` went after its first token. */
-    async overhead(position) {
-      const steps = after.steps - before.steps;
-      const stepMs = (after.stepMs - before.stepMs) / steps;
+    /**
+     * What a decoded token costs beside kernels: `token(count)` gives the ms of one token of `count` after a prompt of `length`, and takes
+     * turns with as many steps without anybody who waits for them, so that a machine that changes its pace changes both.
+     */
+    async overhead(length, token) {
+      const kernels = await queuedSteps(llm, length + TURN / 2);
+      const turns = [];
+      let [steps, host] = [0, 0];
+      for (let i = 0; i < TURNS; i++) {
+        const measure = {
+          async tokenMs() {
+            const ms = await token(TURN);
+            steps += after.steps - before.steps;
+            host += after.hostMs - before.hostMs;
+            return ms;
+          },
+          kernelMs: () => kernels.run(TURN),
+        };
+        const turn = {};
+        for (const name of i % 2 ? ['kernelMs', 'tokenMs'] : ['tokenMs', 'kernelMs'])
+          turn[name] = await measure[name]();
+        turns.push(turn);
+      }
+      kernels.dispose();
+      const of = (f) => median(turns.map(f));
       return {
-        steps,
-        stepMs,
-        hostMs: (after.hostMs - before.hostMs) / steps,
-        kernelMs: await kernelTime(llm, position),
+        tokenMs: of((t) => t.tokenMs),
+        kernelMs: of((t) => t.kernelMs),
+        share: of((t) => 1 - t.kernelMs / t.tokenMs),
+        hostMs: host / steps,
       };
     },
     dispose: () => llm.dispose(),
   };
 }
 
+/** Tokens of a turn, and turns, of the measurement of overhead. */
+const TURN = 40;
+const TURNS = 9;
+
 /**
- * ms of a decode step at `position` when steps are queued one behind the other and nobody waits for tokens: what remains when
- * neither JavaScript nor the way to it takes part. Uses the engine's own parts, not its API.
+ * Decode steps at `position` that are queued one behind the other and that nobody waits for: what remains when neither JavaScript
+ * nor the way to it takes part. Uses the engine's own parts, not its API. `run` gives ms of a step.
  */
-async function kernelTime(llm, position) {
+async function queuedSteps(llm, position) {
   const { BlockPool, BlockTable, ModelRunner, resolveSampling, Sampler, Sequence } = await import(
     '../../dist/internals.js'
   );
@@ -86,7 +112,7 @@ async function kernelTime(llm, position) {
   });
   sequence.table.prepare(0, position + 1);
   sequence.numComputed = position;
-  const queue = async (steps) => {
+  const run = async (steps) => {
     const start = performance.now();
     let last;
     for (let i = 0; i < steps; i++) {
@@ -96,10 +122,10 @@ async function kernelTime(llm, position) {
     await last;
     return (performance.now() - start) / steps;
   };
-  await queue(4); // a shape's third step records its graph
-  const samples = [];
-  for (let i = 0; i < 5; i++) samples.push(await queue(16));
-  sampler.dispose();
-  runner.dispose();
-  return samples.sort((a, b) => a - b)[2];
+  await run(4); // a shape's third step records its graph
+  const dispose = () => {
+    sampler.dispose();
+    runner.dispose();
+  };
+  return { run, dispose };
 }
