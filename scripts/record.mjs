@@ -1,6 +1,6 @@
 // `node scripts/record.mjs`: records what launches on the CPU got and made (csrc/core/record.h), for gpu-tests: a varied choice of those of
 // the ops' tests, build/records/ops.rec, and some in sizes of real models, build/records/large.rec.
-//   node scripts/record.mjs [--mb N] [--per-op N] [vitest paths]
+//   node scripts/record.mjs [--into FOLDER] [--mb N] [--per-op N] [vitest paths]
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -11,9 +11,13 @@ import { fail, root, run, runBin, say } from './util.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { mb: { type: 'string', default: '14' }, 'per-op': { type: 'string', default: '200' } },
+  options: {
+    into: { type: 'string', default: 'build/records' },
+    mb: { type: 'string', default: '14' },
+    'per-op': { type: 'string', default: '200' },
+  },
 });
-const folder = join(root, 'build/records');
+const folder = join(root, options.into);
 const HEAD = 12;
 
 /** The level whose results are recorded: the best one, with fused multiply-add where the processor has it. */

@@ -3,6 +3,7 @@
 #include "core/tiles.h"
 #include "cuda/act.cuh"
 #include "cuda/kernels.h"
+#include "cuda/types.cuh"
 
 namespace eyrie::cuda {
 namespace {
@@ -19,14 +20,6 @@ GPU_INLINE void each_element(int64_t columns, F f) {
 #pragma unroll
   for (int k = 0; k < kUnroll; k++)
     if (first + k * kThreads < columns) f(row, first + k * kThreads);
-}
-
-// Calls f with a value of the C++ type of an activation.
-template <class F>
-void with_type(DType t, F f) {
-  if (t == DType::f32) f(float());
-  else if (t == DType::bf16) f(bf16());
-  else f(f16());
 }
 
 template <class T>

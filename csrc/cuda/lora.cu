@@ -3,6 +3,7 @@
 #include "core/tiles.h"
 #include "cuda/kernels.h"
 #include "cuda/math.cuh"
+#include "cuda/types.cuh"
 
 namespace eyrie::cuda {
 namespace {
@@ -90,15 +91,6 @@ __global__ void __launch_bounds__(kThreads) lora_expand_kernel(ExpandParams p, c
 bool rows_aligned(const Tensor* t) {
   const uint64_t row = uint64_t(t->stride[t->rank - 2]) * uint64_t(dtype_info(t->dtype).block_bytes);
   return ((reinterpret_cast<uint64_t>(t->data) | row) & 15) == 0;
-}
-
-template <class F>
-void with_type(DType t, F f) {
-  switch (t) {
-    case DType::f32: return f(float());
-    case DType::bf16: return f(bf16());
-    default: return f(f16());
-  }
 }
 
 }  // namespace

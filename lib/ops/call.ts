@@ -18,7 +18,31 @@ export function handle(t: Maybe<Tensor | Weight>): Handle | null {
   return t ? t.handle : null;
 }
 
-/** Calls an op with the output given, or with a new one of this shape, which a refused call does not leave behind. */
+/** Calls an op with the outputs given, and with new ones of these shapes for the rest, which a refused call does not leave behind. */
+export function outputs<K extends string>(
+  stream: Stream,
+  dtype: DType,
+  given: Partial<Record<K, Maybe<Tensor>>>,
+  shapes: Record<K, readonly number[]>,
+  call: (outputs: Record<K, Tensor>) => void,
+): Record<K, Tensor> {
+  const made: Tensor[] = [];
+  const all = {} as Record<K, Tensor>;
+  try {
+    for (const name of Object.keys(shapes) as K[]) {
+      const own = given[name];
+      all[name] = own ?? Tensor.empty(stream, dtype, shapes[name]);
+      if (!own) made.push(all[name]);
+    }
+    call(all);
+  } catch (error) {
+    for (const t of made) t.dispose();
+    throw error;
+  }
+  return all;
+}
+
+/** The same for an op with one output. */
 export function output(
   stream: Stream,
   out: Maybe<Tensor>,
@@ -26,14 +50,7 @@ export function output(
   dtype: DType,
   call: (out: Tensor) => void,
 ): Tensor {
-  const o = out ?? Tensor.empty(stream, dtype, shape);
-  try {
-    call(o);
-  } catch (error) {
-    if (!out) o.dispose();
-    throw error;
-  }
-  return o;
+  return outputs(stream, dtype, { out }, { out: shape }, (o) => call(o.out)).out;
 }
 
 /** Size `axis` of a tensor; an op whose default output depends on it calls this. */

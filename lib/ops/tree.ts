@@ -1,29 +1,5 @@
-import type { Stream } from '../tensor/stream.ts';
-import { Tensor } from '../tensor/tensor.ts';
-import { dim, type Maybe, table } from './call.ts';
-
-/** Several i32 outputs: those that the caller gave, else new ones, which are disposed when the call is refused. */
-function outputs<K extends string>(
-  stream: Stream,
-  given: Partial<Record<K, Maybe<Tensor>>>,
-  shapes: Record<K, readonly number[]>,
-  call: (outputs: Record<K, Tensor>) => void,
-): Record<K, Tensor> {
-  const made: Tensor[] = [];
-  const all = {} as Record<K, Tensor>;
-  for (const name of Object.keys(shapes) as K[]) {
-    const own = given[name] ?? Tensor.empty(stream, 'i32', shapes[name]);
-    if (own !== given[name]) made.push(own);
-    all[name] = own;
-  }
-  try {
-    call(all);
-  } catch (error) {
-    for (const t of made) t.dispose();
-    throw error;
-  }
-  return all;
-}
+import type { Tensor } from '../tensor/tensor.ts';
+import { dim, type Maybe, outputs, table } from './call.ts';
 
 export interface TreePrepareArgs {
   /** i32[B,Q]: node of the parent; -1 for node 0, the root. Parents come before children; Q is at most 128. */
@@ -51,7 +27,7 @@ export function treePrepare(a: TreePrepareArgs): Record<'anc' | 'rows' | 'slots'
   const [b, q] = [dim(a.parents, 0, 'tree_prepare', 'parents'), dim(a.parents, 1, 'tree_prepare', 'parents')];
   const shapes = { anc: [b, q, 4], rows: [b, q], slots: [b, q], seqLens: [b] };
   const { anc, rows, slots, seqLens } = a;
-  return outputs(s, { anc, rows, slots, seqLens }, shapes, (o) =>
+  return outputs(s, 'i32', { anc, rows, slots, seqLens }, shapes, (o) =>
     table().tree_prepare(
       s.id,
       a.parents.handle,
@@ -85,7 +61,7 @@ export function treeAccept(a: TreeAcceptArgs): { path: Tensor; numAccepted: Tens
   const b = [dim(a.draft, 0, 'tree_accept', 'draft')];
   const shapes = { path: a.draft.shape, numAccepted: b, bonus: b };
   const { path, numAccepted, bonus } = a;
-  return outputs(s, { path, numAccepted, bonus }, shapes, (o) =>
+  return outputs(s, 'i32', { path, numAccepted, bonus }, shapes, (o) =>
     table().tree_accept(
       s.id,
       a.draft.handle,

@@ -7,7 +7,10 @@ import { type AddedToken, addedTokensOf, parseSection, type TokenizerSource } fr
 import { type Piece, type PieceTable, StreamDecoder } from './stream-decoder.ts';
 
 export interface EncodeOptions {
-  /** Whether text such as `<|im_end|>` becomes the control token of that name. Default: true. */
+  /**
+   * Whether text such as `<|im_end|>` becomes the control token of that name. The first call with `false` reads a GGUF's header again,
+   * and is EYRIE_FILE where the file is gone or another one. Default: true.
+   */
   special?: boolean;
   /** Whether the BOS token is put in front. Default: what the tokenizer's files say. */
   bos?: boolean;

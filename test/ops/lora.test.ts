@@ -152,26 +152,29 @@ describeLevels('lora', (stream, backend) => {
   });
 
   for (const type of ['bf16', 'f16'] as const) {
-    it.skipIf(!backend.cuda)(`activations of ${type}: computes in f32 and rounds once`, async () => {
-      const s = stream();
-      const p: Problem = { T: 3, K: 70, R: 9, N: 31, S: 2, dtype: type };
-      const i = problem(p);
-      const half = HALVES[type]!;
-      const [xb, yb] = [Uint16Array.from(i.x, half.bits), Uint16Array.from(i.out, half.bits)];
-      const rounded = { ...i, x: Float32Array.from(xb, half.from), out: Float32Array.from(yb, half.from) };
-      const want = await run(s, p, rounded);
-      using x = Tensor.from(s, type, [p.T, p.K], xb);
-      using out = Tensor.from(s, type, [p.T, p.N], yb);
-      using adapter = Tensor.from(s, 'i32', [p.T], Int32Array.from(i.adapter));
-      using a = Tensor.from(s, type, [p.S, p.R, p.K], i.a.data);
-      using b = Tensor.from(s, type, [p.S, p.R, p.N], i.b.data);
-      using scale = Tensor.from(s, 'f32', [p.S], i.scale);
-      using v = loraShrink({ x, a, adapter });
-      loraExpand({ v, b, scale, adapter, out });
-      expect(firstDifference((await v.read()) as Float32Array, want.v)).toBe(-1);
-      const bits = Uint16Array.from(want.out, half.bits);
-      expect(firstDifference(await out.read(), bits)).toBe(-1);
-    });
+    it.skipIf(!backend.cuda)(
+      `activations of ${type} (only CUDA has them): computes in f32 and rounds once`,
+      async () => {
+        const s = stream();
+        const p: Problem = { T: 3, K: 70, R: 9, N: 31, S: 2, dtype: type };
+        const i = problem(p);
+        const half = HALVES[type]!;
+        const [xb, yb] = [Uint16Array.from(i.x, half.bits), Uint16Array.from(i.out, half.bits)];
+        const rounded = { ...i, x: Float32Array.from(xb, half.from), out: Float32Array.from(yb, half.from) };
+        const want = await run(s, p, rounded);
+        using x = Tensor.from(s, type, [p.T, p.K], xb);
+        using out = Tensor.from(s, type, [p.T, p.N], yb);
+        using adapter = Tensor.from(s, 'i32', [p.T], Int32Array.from(i.adapter));
+        using a = Tensor.from(s, type, [p.S, p.R, p.K], i.a.data);
+        using b = Tensor.from(s, type, [p.S, p.R, p.N], i.b.data);
+        using scale = Tensor.from(s, 'f32', [p.S], i.scale);
+        using v = loraShrink({ x, a, adapter });
+        loraExpand({ v, b, scale, adapter, out });
+        expect(firstDifference((await v.read()) as Float32Array, want.v)).toBe(-1);
+        const bits = Uint16Array.from(want.out, half.bits);
+        expect(firstDifference(await out.read(), bits)).toBe(-1);
+      },
+    );
   }
 
   it('refuses a slot that is not there, and adapters that are not floats', async () => {
@@ -202,7 +205,7 @@ describeLevels('lora', (stream, backend) => {
 
 describe('lora at the exact levels', () => {
   const exact = backends.filter((b) => b.exact);
-  it.skipIf(exact.length < 2)('has the same bits', async () => {
+  it.skipIf(exact.length < 2)('has the same bits (needs a processor with two of them)', async () => {
     const p: Problem = { T: 5, K: 300, R: 7, N: 100, S: 2, dtype: 'bf16' };
     const results = [];
     for (const backend of exact) {
