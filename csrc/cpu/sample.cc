@@ -242,8 +242,10 @@ EYRIE_INLINE float log_sum(const SliceStats* s, int64_t slices) {
 struct Scratch {
   int64_t slices, blocks, width;  // of a row; width: V padded to slices
   SliceStats* stats;  // [kRowGroup][slices]
-  float *z, *maxima, *raw_maxima;  // [kRowGroup][width], [kRowGroup][blocks] twice
+  float* z;  // [kRowGroup][width]; null where no row has filters
+  float *maxima, *raw_maxima;  // [kRowGroup][blocks]
   Cut* cuts;  // [kRowGroup]
+  float* slice;  // of this worker: [kSlice], z of a row that is drawn slice by slice
   uint64_t *words, *more;  // of this worker: [V + 64]
 };
 
@@ -289,7 +291,7 @@ void sample_group(const SampleArgs& a, const Scratch& x, int64_t r0, int64_t row
     const int64_t i = k / x.slices, begin = k % x.slices * kSlice, n = a.V - begin < kSlice ? a.V - begin : kSlice;
     const RowOptions& o = options[i];
     SliceStats* s = x.stats + k;
-    float *z = x.z + i * x.width + begin, *maxima = x.maxima + i * x.blocks + begin / kBlock64;
+    float *z = o.filtered ? x.z + i * x.width + begin : x.slice, *maxima = x.maxima + i * x.blocks + begin / kBlock64;
     if (raw) raw_slice(o.x + begin, n, x.raw_maxima + i * x.blocks + begin / kBlock64, s);
     adjust_slice(a, o, begin, n, z, maxima, s);
     if (!o.filtered) s->best = draw_slice(o, begin, n, z, maxima, everything);
@@ -337,13 +339,16 @@ void sample(const Call& call, Team& team) {
   const int64_t group = a.R < kRowGroup ? a.R : kRowGroup;
   const int64_t stats = div_up(group * x.slices * int64_t(sizeof(SliceStats)), 64) * 64;
   const int64_t cuts = div_up(group * int64_t(sizeof(Cut)), 64) * 64;
-  const int64_t floats = group * (x.width + 2 * x.blocks);
+  bool filtered = false;
+  for (int64_t r = 0; r < a.R; r++) filtered |= row_options(a, r).filtered;
+  const int64_t floats = group * ((filtered ? x.width : 0) + 2 * x.blocks);
   char* shared = (char*)team.shared(size_t(stats + cuts + floats * int64_t(sizeof(float))));
   x.stats = (SliceStats*)shared;
   x.cuts = (Cut*)(shared + stats);
-  x.z = (float*)(shared + stats + cuts);
-  x.maxima = x.z + group * x.width;
+  x.maxima = (float*)(shared + stats + cuts);
   x.raw_maxima = x.maxima + group * x.blocks;
+  x.z = filtered ? x.raw_maxima + group * x.blocks : nullptr;
+  x.slice = (float*)team.local(kSlice * sizeof(float));
   x.words = (uint64_t*)team.local(size_t(2 * (a.V + 64)) * sizeof(uint64_t));
   x.more = x.words + a.V + 64;
   for (int64_t r = 0; r < a.R; r += group) {

@@ -295,7 +295,7 @@ export class Engine {
       s.numComputed = start + count;
       this.#inFlight.delete(s);
     }
-    for (const [i, { sequence: s }] of step.drawing.entries()) this.#accept(s, drawn[i]!);
+    for (let i = 0; i < step.drawing.length; i++) this.#accept(step.drawing[i]!.sequence, drawn[i]!);
     for (const { sequence: s } of step.rows)
       if (s.pendingFinish && s.state !== 'finished')
         this.#finish(s, s.pendingFinish.reason, s.pendingFinish.error);

@@ -1,5 +1,7 @@
 import { EyrieError } from '../errors.ts';
+import { NO_TOP } from '../sampling/index.ts';
 import type { FinishReason } from './controller.ts';
+import { PartQueue } from './part-queue.ts';
 import type { TextPart, TextSink } from './text-controller.ts';
 
 /** One sequence of a generation, complete. */
@@ -35,17 +37,15 @@ export interface GenerationPart extends TextPart {
   index: number;
 }
 
-type Event = GenerationPart | { done: true } | { error: unknown };
-
 /**
- * A running generation: an async iterable of parts, and a promise of the whole. Leaving the loop early (break, throw) aborts it.
+ * A running generation: an async iterable of parts, each delivered once, and a promise of the whole. Leaving the loop early (break,
+ * throw) aborts it.
  */
 export class Generation implements AsyncIterable<GenerationPart> {
-  readonly #events: Event[] = [];
+  readonly #parts: PartQueue<GenerationPart>;
   readonly #choices: Choice[] = [];
   readonly #started: number = performance.now();
   readonly #cancel: () => void;
-  #wake: (() => void) | null = null;
   #open = 0;
   #firstToken = 0;
   #lastToken = 0;
@@ -56,6 +56,7 @@ export class Generation implements AsyncIterable<GenerationPart> {
   /** @internal `start` submits the sequences; `cancel` aborts them. */
   constructor(start: (generation: Generation) => Promise<void>, cancel: () => void) {
     this.#cancel = cancel;
+    this.#parts = new PartQueue(cancel);
     this.#result = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -81,32 +82,28 @@ export class Generation implements AsyncIterable<GenerationPart> {
     this.#choices.push(choice);
     this.#open++;
     return {
-      part: (part) => {
+      part: (text, token) => {
         this.#lastToken = performance.now();
         this.#firstToken ||= this.#lastToken;
-        choice.text += part.text;
-        choice.ids.push(part.id);
-        choice.logprobs.push(part.logprob);
-        this.#push({ ...part, index: choice.index });
+        const { id, logprob, top } = token;
+        choice.text += text;
+        choice.ids.push(id);
+        choice.logprobs.push(logprob);
+        this.#parts.push({ text, id, logprob, top, index: choice.index });
       },
       end: (rest, reason, error) => {
         choice.finishReason = reason;
         choice.text += rest;
-        if (rest) this.#push({ text: rest, id: -1, logprob: 0, top: [], index: choice.index });
+        if (rest) this.#parts.push({ text: rest, id: -1, logprob: 0, top: NO_TOP, index: choice.index });
         if (error) this.#fail(error);
         if (--this.#open === 0) this.#complete();
       },
     };
   }
 
-  #push(event: Event): void {
-    this.#events.push(event);
-    this.#wake?.();
-  }
-
   #fail(error: unknown): void {
     this.#settle.reject(error);
-    this.#push({ error });
+    this.#parts.end({ is: error });
     this.#cancel();
   }
 
@@ -128,7 +125,7 @@ export class Generation implements AsyncIterable<GenerationPart> {
         generatedTokensPerSecond: generateMs > 0 ? ((tokens - this.#choices.length) / generateMs) * 1000 : 0,
       },
     });
-    this.#push({ done: true });
+    this.#parts.end();
   }
 
   /** The whole generation; rejects with what went wrong. An abort by signal resolves, with finishReason `'abort'`. */
@@ -146,32 +143,8 @@ export class Generation implements AsyncIterable<GenerationPart> {
     this.#cancel();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationPart, void, undefined> {
-    let at = 0;
-    let done = false;
-    try {
-      for (;;) {
-        while (at < this.#events.length) {
-          const e = this.#events[at++]!;
-          if ('error' in e) throw e.error;
-          if ('done' in e) {
-            done = true;
-            return;
-          }
-          yield e;
-        }
-        await new Promise<void>((resolve) => {
-          const before = this.#wake;
-          this.#wake = () => {
-            before?.();
-            resolve();
-          };
-        });
-        this.#wake = null;
-      }
-    } finally {
-      if (!done) this.#cancel();
-    }
+  [Symbol.asyncIterator](): AsyncIterableIterator<GenerationPart, undefined> {
+    return this.#parts;
   }
 }
 

@@ -80,7 +80,8 @@ export class ModelRunner {
     let t = 0;
     let r = 0;
     h.qStart[0] = 0;
-    for (const [b, { sequence: s, start, count }] of rows.entries()) {
+    for (let b = 0; b < rows.length; b++) {
+      const { sequence: s, start, count } = rows[b]!;
       for (const i of logitRows[b]!) h.logitRows[r++] = t + i;
       for (let i = 0; i < count; i++, t++) {
         const position = start + i;
@@ -90,7 +91,8 @@ export class ModelRunner {
       }
       h.seqLens[b] = start + count;
       h.qStart[b + 1] = t;
-      h.blockTable.set(s.table.pages, b * this.#maxPages);
+      const { pages } = s.table;
+      for (let i = 0; i < pages.length; i++) h.blockTable[b * this.#maxPages + i] = pages[i]!;
     }
     p.buffer.upload();
     return this.#run(p);

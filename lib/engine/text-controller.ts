@@ -11,11 +11,12 @@ export interface TextPart {
   /** Log-probability of the token under the raw logits. */
   logprob: number;
   /** The most likely tokens at this position, when asked for. */
-  top: { id: number; logprob: number }[];
+  top: Drawn['top'];
 }
 
 export interface TextSink {
-  part(part: TextPart): void;
+  /** One token, with the text that it completes. */
+  part(text: string, token: Drawn): void;
   /** Called once, with text that was held back. */
   end(rest: string, reason: FinishReason, error?: unknown): void;
 }
@@ -42,12 +43,7 @@ export class TextController implements Controller {
       this.#held = this.#held.slice(0, stop);
     }
     const emit = this.#stopped ? this.#held.length : this.#held.length - this.#undecided();
-    this.#sink.part({
-      text: this.#held.slice(0, emit),
-      id: token.id,
-      logprob: token.logprob,
-      top: token.top,
-    });
+    this.#sink.part(this.#held.slice(0, emit), token);
     this.#held = this.#held.slice(emit);
     return this.#stopped ? 'stop' : null;
   }

@@ -120,8 +120,8 @@ export class LlamaModel {
   /** Enqueues a step; returns its logits f32[R,V], valid until the next step, or null when no row wants any. */
   forward(batch: ForwardBatch, cache: KvCache): Tensor | null {
     const c = this.config;
-    const w = this.#workspaces.get(batch.tokens);
-    const { x, q, attn, attn2, mlp } = w;
+    const { rows, head } = this.#workspaces.get(batch.tokens, batch.logitRows);
+    const { x, q, attn, attn2, mlp } = rows;
     const eps = c.normEps;
     const scale = 1 / Math.sqrt(c.headDim);
     const { debug } = this.stream;
@@ -178,8 +178,7 @@ export class LlamaModel {
       });
     }
     if (debug) this.stream.label('head');
-    if (batch.logitRows === 0) return null;
-    const head = this.#workspaces.head(batch.logitRows);
+    if (!head) return null;
     ops.takeRows({ x, rows: batch.logitIndex, out: head.rows });
     ops.norm({ x: head.rows3, weight: this.#norm2, eps, out: head.normed3 });
     return ops.linear({

@@ -2,7 +2,9 @@ import { Arena, type Tensor } from '../tensor/index.ts';
 import type { Stream } from '../tensor/stream.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Activations of a step of T rows. Attention's and the MLP's share their memory: neither is needed while the other runs. */
+/**
+ * Activations of a step of T rows. Attention's, the MLP's and the logits share their memory: none is needed while another is made.
+ */
 export interface Rows {
   /** [T,C] residual stream */
   x: Tensor;
@@ -22,7 +24,7 @@ export interface Head {
   rows3: Tensor;
   normed: Tensor;
   normed3: Tensor;
-  /** [R,V] */
+  /** [R,V], where attention's and the MLP's activations were */
   logits: Tensor;
 }
 
@@ -31,21 +33,19 @@ const queryWidth = (c: ModelConfig): number => Math.ceil((c.heads * c.headDim) /
 /** Floats of a row that are q and attn, or mlp. */
 const sharedWidth = (c: ModelConfig): number => Math.max(2 * queryWidth(c), c.intermediateSize);
 
+/** Floats of: the residual stream, what is shared, the two rows before the logits. */
+function sizes(c: ModelConfig, tokens: number, logitRows: number): [number, number, number, number] {
+  return [
+    tokens * c.hiddenSize,
+    Math.max(tokens * sharedWidth(c), logitRows * c.vocabSize),
+    logitRows * c.hiddenSize,
+    logitRows * c.hiddenSize,
+  ];
+}
+
 /** Bytes of the activations of `tokens` rows and `logitRows` rows of logits. */
 export function workspaceBytes(c: ModelConfig, tokens: number, logitRows: number): number {
-  return 4 * (tokens * (c.hiddenSize + sharedWidth(c)) + logitRows * (2 * c.hiddenSize + c.vocabSize));
-}
-
-interface Block<T> {
-  capacity: number;
-  arena: Arena | null;
-  memory: Tensor[] | null;
-  /** Views by number of rows; they share the same memory. */
-  views: Map<number, T>;
-}
-
-function emptyBlock<T>(): Block<T> {
-  return { capacity: 0, arena: null, memory: null, views: new Map() };
+  return 4 * sizes(c, tokens, logitRows).reduce((a, n) => a + n, 0);
 }
 
 /**
@@ -57,76 +57,75 @@ export class Workspace {
   readonly #c: ModelConfig;
   /** Counts how often memory was replaced. */
   generation = 0;
-  #rows: Block<Rows> = emptyBlock();
-  #head: Block<Head> = emptyBlock();
-  readonly #rowSizes: readonly number[];
-  readonly #headSizes: readonly number[];
+  #tokens = 0;
+  #logitRows = 0;
+  #arena: Arena | null = null;
+  #memory: Tensor[] = [];
+  /** Views by number of rows. */
+  readonly #rows = new Map<number, Rows>();
+  readonly #heads = new Map<number, Head>();
 
   constructor(stream: Stream, config: ModelConfig) {
     this.#stream = stream;
     this.#c = config;
-    this.#rowSizes = [config.hiddenSize, sharedWidth(config)];
-    this.#headSizes = [config.hiddenSize, config.hiddenSize, config.vocabSize];
   }
 
-  /** The block's memory for at least `rows` rows: one tensor per size. */
-  #grow<T extends object>(block: Block<T>, rows: number, sizes: readonly number[]): Tensor[] {
-    if (rows > block.capacity) {
-      this.#release(block);
-      block.arena = new Arena(this.#stream, Arena.bytesFor(sizes.map((n) => ({ shape: [rows, n] }))));
-      block.capacity = rows;
-      this.generation++;
-    }
-    block.memory ??= sizes.map((n) => block.arena!.take('f32', [block.capacity * n]));
-    return block.memory;
+  /** The activations of a step of `tokens` rows that wants logits of `logitRows` of them; `head` is null when it wants none. */
+  get(tokens: number, logitRows: number): { rows: Rows; head: Head | null } {
+    if (tokens > this.#tokens || logitRows > this.#logitRows) this.#grow(tokens, logitRows);
+    return { rows: this.#rowsOf(tokens), head: logitRows > 0 ? this.#headOf(logitRows) : null };
   }
 
-  get(tokens: number): Rows {
+  #grow(tokens: number, logitRows: number): void {
+    this.dispose();
+    this.#tokens = Math.max(tokens, this.#tokens);
+    this.#logitRows = Math.max(logitRows, this.#logitRows);
+    const shapes = sizes(this.#c, this.#tokens, this.#logitRows).map((n) => [n]);
+    this.#arena = new Arena(this.#stream, Arena.bytesFor(shapes.map((shape) => ({ shape }))));
+    this.#memory = shapes.map((shape) => this.#arena!.take('f32', shape));
+    this.generation++;
+  }
+
+  #rowsOf(tokens: number): Rows {
+    const known = this.#rows.get(tokens);
+    if (known) return known;
     const c = this.#c;
-    const memory = this.#grow(this.#rows, tokens, this.#rowSizes);
-    let v = this.#rows.views.get(tokens);
-    if (!v) {
-      const [x, shared] = memory as [Tensor, Tensor];
-      const offset = tokens * queryWidth(c);
-      v = {
-        x: x.view([tokens, c.hiddenSize]),
-        q: shared.view([tokens, c.heads, c.headDim]),
-        attn: shared.view([tokens, c.heads, c.headDim], { offset }),
-        attn2: shared.view([tokens, c.heads * c.headDim], { offset }),
-        mlp: shared.view([tokens, c.intermediateSize]),
-      };
-      this.#rows.views.set(tokens, v);
-    }
-    return v;
+    const [x, shared] = this.#memory as [Tensor, Tensor];
+    const offset = tokens * queryWidth(c);
+    const views: Rows = {
+      x: x.view([tokens, c.hiddenSize]),
+      q: shared.view([tokens, c.heads, c.headDim]),
+      attn: shared.view([tokens, c.heads, c.headDim], { offset }),
+      attn2: shared.view([tokens, c.heads * c.headDim], { offset }),
+      mlp: shared.view([tokens, c.intermediateSize]),
+    };
+    this.#rows.set(tokens, views);
+    return views;
   }
 
-  head(rows: number): Head {
+  #headOf(rows: number): Head {
+    const known = this.#heads.get(rows);
+    if (known) return known;
     const c = this.#c;
-    const memory = this.#grow(this.#head, rows, this.#headSizes);
-    let v = this.#head.views.get(rows);
-    if (!v) {
-      const [x, normed, logits] = memory as [Tensor, Tensor, Tensor];
-      v = {
-        rows: x.view([rows, c.hiddenSize]),
-        rows3: x.view([rows, 1, c.hiddenSize]),
-        normed: normed.view([rows, c.hiddenSize]),
-        normed3: normed.view([rows, 1, c.hiddenSize]),
-        logits: logits.view([rows, c.vocabSize]),
-      };
-      this.#head.views.set(rows, v);
-    }
-    return v;
-  }
-
-  #release<T extends object>(block: Block<T>): void {
-    for (const v of block.views.values()) for (const t of Object.values(v) as Tensor[]) t.dispose();
-    block.views.clear();
-    block.arena?.dispose();
-    block.memory = null;
+    const [, shared, x, normed] = this.#memory as [Tensor, Tensor, Tensor, Tensor];
+    const views: Head = {
+      rows: x.view([rows, c.hiddenSize]),
+      rows3: x.view([rows, 1, c.hiddenSize]),
+      normed: normed.view([rows, c.hiddenSize]),
+      normed3: normed.view([rows, 1, c.hiddenSize]),
+      logits: shared.view([rows, c.vocabSize]),
+    };
+    this.#heads.set(rows, views);
+    return views;
   }
 
   dispose(): void {
-    this.#release(this.#rows);
-    this.#release(this.#head);
+    for (const views of [...this.#rows.values(), ...this.#heads.values()])
+      for (const t of Object.values(views) as Tensor[]) t.dispose();
+    this.#rows.clear();
+    this.#heads.clear();
+    this.#arena?.dispose();
+    this.#arena = null;
+    this.#memory = [];
   }
 }

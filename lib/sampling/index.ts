@@ -4,4 +4,4 @@ export {
   type SamplingColumns,
   type SamplingParams,
 } from './params.ts';
-export { type Drawn, type SampleRow, Sampler } from './sampler.ts';
+export { type Drawn, NO_TOP, type SampleRow, Sampler } from './sampler.ts';

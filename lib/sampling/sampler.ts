@@ -15,8 +15,11 @@ export interface Drawn {
   id: number;
   logprob: number;
   /** Most likely ids and their log-probabilities, as many as the row asked for. */
-  top: { id: number; logprob: number }[];
+  top: readonly { id: number; logprob: number }[];
 }
+
+/** The `top` of those that did not ask for it. */
+export const NO_TOP: Drawn['top'] = Object.freeze([]);
 
 const C: number = SAMPLING_COLUMNS.length;
 
@@ -95,7 +98,8 @@ export class Sampler {
     const top = rows.reduce((k, r) => Math.max(k, r.params.logprobs ?? 0), 0);
     const b = this.#get(rows.length, top);
     const keys = rows.length * C;
-    for (const [r, row] of rows.entries()) {
+    for (let r = 0; r < rows.length; r++) {
+      const row = rows[r]!;
       b.floats.set(row.params.columns, r * C);
       b.staging[keys + 4 * r] = row.params.seedLow;
       b.staging[keys + 4 * r + 1] = row.params.seedHigh;
@@ -194,9 +198,11 @@ function unpack(
   return rows.map((row, r) => ({
     id: ints[r]!,
     logprob: floats[n + r]!,
-    top: Array.from({ length: row.params.logprobs ?? 0 }, (_, k) => ({
-      id: ints[2 * n + r * top + k]!,
-      logprob: floats[n * (2 + top) + r * top + k]!,
-    })),
+    top: row.params.logprobs
+      ? Array.from({ length: row.params.logprobs }, (_, k) => ({
+          id: ints[2 * n + r * top + k]!,
+          logprob: floats[n * (2 + top) + r * top + k]!,
+        }))
+      : NO_TOP,
   }));
 }
