@@ -39,6 +39,7 @@ class Backend {
   virtual void copy_in(void* device, const void* host, size_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, size_t bytes) = 0;  // waits for what was enqueued before
   virtual std::shared_ptr<Storage> allocate(size_t bytes) = 0;              // any thread
+  virtual std::shared_ptr<Storage> allocate_weight(size_t bytes) { return allocate(bytes); }
   virtual bool host_memory() const { return true; }  // whether its tensors can be read by the host
   virtual std::string describe() const = 0;                                 // level or device name
   virtual int threads() const { return 1; }

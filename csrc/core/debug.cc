@@ -66,6 +66,7 @@ class DebugBackend : public Backend {
   void copy_in(void* device, const void* host, size_t bytes) override { inner_->copy_in(device, host, bytes); }
   void copy_out(void* host, const void* device, size_t bytes) override { inner_->copy_out(host, device, bytes); }
   std::shared_ptr<Storage> allocate(size_t bytes) override { return inner_->allocate(bytes); }
+  std::shared_ptr<Storage> allocate_weight(size_t bytes) override { return inner_->allocate_weight(bytes); }
   bool host_memory() const override { return inner_->host_memory(); }
   std::string describe() const override { return inner_->describe(); }
   int threads() const override { return inner_->threads(); }

@@ -95,7 +95,7 @@ Value alloc(const CallbackInfo& info) {
     }
     bytes = size_t(n) * dtype_info(t.dtype).block_bytes;
   }
-  auto storage = s.backend().allocate(bytes);
+  auto storage = packed ? s.backend().allocate_weight(bytes) : s.backend().allocate(bytes);
   t.data = storage->data();
   t.device = s.backend().device();
   return Napi::Number::New(info.Env(), Environment::get(info.Env()).add(t, std::move(storage)));

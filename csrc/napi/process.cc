@@ -1,6 +1,7 @@
 // What this binary was built from, what the machine offers, and the memory of this process and of a GPU.
 #include "core/allocator.h"
 #include "core/ops.gen.h"
+#include "core/slab.h"
 #include "core/storage.h"
 #include "cpu/host/levels.h"
 #include "cuda/backend.h"
@@ -68,6 +69,7 @@ Value memory(const CallbackInfo& info) {
 // trim(): gives memory that libraries of this process have freed back to the system, where its allocator keeps it (glibc)
 Value trim(const CallbackInfo& info) {
   release_freed();
+  trim_slab();
   return info.Env().Undefined();
 }
 

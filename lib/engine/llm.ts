@@ -128,6 +128,7 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
       defaults: await readDefaults(files),
     });
     files.weights.metadata?.release();
+    trimMemory();
     externalMemory(hostBytes(llm));
     options.onProgress?.({
       stage: 'ready',

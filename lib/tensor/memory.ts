@@ -27,7 +27,7 @@ export function peakMemory(): number {
   return m ? Number(m[1]) * 1024 : process.memoryUsage().rss;
 }
 
-/** Gives memory that native libraries have freed, and their allocator kept, back to the system. */
+/** Gives memory that was freed and kept, or taken for weights and not needed, back to the system. */
 export function trimMemory(): void {
   native().trim();
 }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/pool.h"
 #include "core/record.h"
+#include "core/slab.h"
 #include "cpu/host/levels.h"
 
 namespace eyrie::cpu {
@@ -43,6 +44,7 @@ class CpuBackend : public Backend {
   void copy_in(void* device, const void* host, size_t bytes) override { memcpy(device, host, bytes); }
   void copy_out(void* host, const void* device, size_t bytes) override { memcpy(host, device, bytes); }
   std::shared_ptr<Storage> allocate(size_t bytes) override { return Storage::allocate(bytes); }
+  std::shared_ptr<Storage> allocate_weight(size_t bytes) override { return allocate_in_slab(bytes); }
 
  private:
   const Level& level_;
