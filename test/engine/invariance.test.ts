@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { native } from '../../lib/native/load.ts';
-import type { SamplingParams } from '../../lib/sampling/index.ts';
+import type { Drawn, SamplingParams } from '../../lib/sampling/index.ts';
 import { ids, makeEngine, run } from '../helpers/engine.ts';
 import { Random } from '../helpers/random.ts';
 
@@ -91,9 +91,9 @@ describe.each([false, true])('random schedules, runAhead %s', (runAhead) => {
       const jobs = requests.map(async (q, i) => {
         await new Promise((resolve) => setTimeout(resolve, random.integer(0, 8)));
         const victim = i % 4 === 3;
-        const drawn: { id: number; logprob: number }[] = [];
+        const drawn: Drawn[] = [];
         const controller = {
-          accept: (t: { id: number; logprob: number; top: [] | unknown[] }) => {
+          accept: (t: Drawn) => {
             drawn.push(t);
             return null;
           },
