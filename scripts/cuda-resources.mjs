@@ -155,7 +155,9 @@ try {
         `${where}: ${row.spills} bytes of spills, ${row.stack} of stack, ${row.local} of local memory`,
       );
     if (row.shared) problems.push(`${where}: ${row.shared} bytes of static shared memory`);
-    const budget = budgets.registers.find(({ kernel }) => new RegExp(kernel).test(short));
+    const budget = budgets.registers.find(
+      ({ kernel, archs }) => new RegExp(kernel).test(short) && (archs?.includes(row.arch) ?? true),
+    );
     if (row.registers > budget.most)
       problems.push(
         `${where}: ${row.registers} registers, the budget of /${budget.kernel}/ is ${budget.most}`,

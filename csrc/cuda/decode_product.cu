@@ -170,8 +170,14 @@ GPU_INLINE void multiply_block(float (*acc)[4], const typename F::Raw& raw, cons
 template <Mode mode, int T>
 constexpr bool kLoops = mode == Mode::glu || (mode == Mode::linear && T == 2);
 
+// Blocks that a multiprocessor is to have room for: two, but for the one kernel that 128 registers do not hold on these architectures.
+template <class F, Mode mode, int C>
+constexpr int kBlocksAtOnce =
+    (kArch == 860 || kArch == 890) && F::kType == DType::q4_1 && mode == Mode::qkv && C == 2 ? 1 : 2;
+
 template <class F, Mode mode, int T, int C>
-__global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows_at_once, int groups) {
+__global__ void __launch_bounds__(kThreads, (kBlocksAtOnce<F, mode, C>))
+    decode_kernel(Product p, int rows_at_once, int groups) {
   GPU_SHARED(raw_shared);
   Partials<T, C>& s = *reinterpret_cast<Partials<T, C>*>(raw_shared);
   uint32_t* const xs = reinterpret_cast<uint32_t*>(raw_shared + sizeof(Partials<T, C>));
@@ -179,11 +185,14 @@ __global__ void __launch_bounds__(kThreads, 2) decode_kernel(Product p, int rows
   // it streams from one into the next; where it has one, its first units are most of what it reads.
   constexpr bool kLoop = kLoops<mode, T>;
   constexpr DType kType = F::kType;
-  constexpr int kDepth = kType == DType::q4_1             ? (T == 2 && C == 2  ? 1
-                                                             : T == 2 || kLoop ? 2
-                                                                               : 3)
-                         : kType == DType::bf16 || C == 2 ? (T == 1 && C == 1 ? 3 : 2 / T)
-                                                          : 4 / T;  // units on their way
+  constexpr int kFits = kType == DType::q4_1             ? (T == 2 && C == 2  ? 1
+                                                            : T == 2 || kLoop ? 2
+                                                                              : 3)
+                        : kType == DType::bf16 || C == 2 ? (T == 1 && C == 1 ? 3 : 2 / T)
+                                                         : 4 / T;
+  // From compute capability 10.0 on ptxas takes a few registers more for the same.
+  constexpr bool kLess = kArch >= 1000 && kLoop && T == 2 && C == 1 && (kType == DType::q4_1 || kType == DType::q8_0);
+  constexpr int kDepth = kLess ? kFits - 1 : kFits;  // units on their way
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int blocks = p.w[0].blocks, per = range_blocks(blocks);
   const int first = min(2 * warp * per, blocks), last = min(first + 2 * per, blocks), units = (last - first + 1) / 2;

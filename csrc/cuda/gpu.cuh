@@ -54,6 +54,13 @@ void launch(Context& context, void (*kernel)(P...), dim3 grid, dim3 block, size_
 #endif
 }
 
+// The architecture that kernels are compiled for: 800, 860, … For what changes speed only; 0 in the emulation and on the host.
+#if defined(__CUDA_ARCH__)
+constexpr int kArch = __CUDA_ARCH__;
+#else
+constexpr int kArch = 0;
+#endif
+
 // Waits for the kernels before this one on the stream (griddepcontrol; a no-op when launched without overlap).
 GPU_INLINE void dependency_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

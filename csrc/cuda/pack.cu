@@ -26,8 +26,7 @@ GPU_INLINE int source_row(int n, int permute) {
 GPU_INLINE uint32_t byte_at(const unsigned char* p) { return *p; }
 GPU_INLINE uint32_t half_at(const unsigned char* p) { return byte_at(p) | byte_at(p + 1) << 8; }
 
-// Row and column (0..31) of register r, element e, half h of a lane.
-GPU_INLINE int fragment_row(int lane, int r) { return (lane >> 2) + 8 * (r & 1); }
+// Column (0..31) of register r, element e, half h of a lane; its row is lane / 4 + 8 (r & 1).
 GPU_INLINE int fragment_column(int lane, int h, int r, int e) { return 16 * h + 2 * (lane & 3) + e + 8 * (r >> 1); }
 
 __global__ void __launch_bounds__(256) pack_kernel(PackArgs a) {
@@ -45,12 +44,13 @@ __global__ void __launch_bounds__(256) pack_kernel(PackArgs a) {
     if (n >= a.out.n) return nullptr;
     return a.src + int64_t(source_row(n, a.permute) - a.first) * a.row_bytes;
   };
+  const unsigned char *const even = row_of(lane >> 2), *const odd = row_of((lane >> 2) + 8);  // of even, odd registers
 
   switch (a.out.dtype) {
     case DType::f32:
       for (int i = 0; i < 16; i++) {  // h, r, e
         const int h = i >> 3, r = i >> 1 & 3, e = i & 1, k = k0 + fragment_column(lane, h, r, e);
-        const unsigned char* row = row_of(fragment_row(lane, r));
+        const unsigned char* row = r & 1 ? odd : even;
         const uint32_t v = row && k < a.out.k ? half_at(row + k * 4) | half_at(row + k * 4 + 2) << 16 : 0;
         reinterpret_cast<uint32_t*>(to + int64_t(b) * 2048)[((h * 2 + (r >> 1)) * 32 + lane) * 4 + (r & 1) * 2 + e] = v;
       }
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(256) pack_kernel(PackArgs a) {
     case DType::bf16:
       for (int i = 0; i < 8; i++) {  // h, r
         const int h = i >> 2, r = i & 3, k = k0 + fragment_column(lane, h, r, 0);
-        const unsigned char* row = row_of(fragment_row(lane, r));
+        const unsigned char* row = r & 1 ? odd : even;
         const uint32_t low = row && k < a.out.k ? half_at(row + k * 2) : 0;
         const uint32_t high = row && k + 1 < a.out.k ? half_at(row + k * 2 + 2) : 0;
         reinterpret_cast<uint32_t*>(to + int64_t(b) * 1024)[(h * 32 + lane) * 4 + r] = low | high << 16;
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(256) pack_kernel(PackArgs a) {
       uint32_t word = 0;
       for (int byte = 0; byte < 4; byte++) {
         const int r = (i & 1) * 2 + (byte & 1), e = byte >> 1;
-        const unsigned char* row = row_of(fragment_row(lane, r));
+        const unsigned char* row = r & 1 ? odd : even;
         if (row) word |= byte_at(row + int64_t(b) * size + head + fragment_column(lane, i >> 1, r, e)) << (8 * byte);
       }
       reinterpret_cast<uint32_t*>(to + int64_t(b) * 512)[lane * 4 + i] = word;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(256) pack_kernel(PackArgs a) {
       uint32_t word = 0;
       for (int i = 0; i < 8; i++) {
         const int r = i & 3, e = i >> 2;
-        const unsigned char* row = row_of(fragment_row(lane, r));
+        const unsigned char* row = r & 1 ? odd : even;
         if (!row) continue;
         const uint32_t byte = byte_at(row + int64_t(b) * size + head + fragment_column(lane, 0, r, e));
         word |= (h ? byte >> 4 : byte & 15u) << (4 * r + 16 * e);
