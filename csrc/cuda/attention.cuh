@@ -3,7 +3,8 @@
 // p = 2^(s - max), values by steps ascending. Chunks are folded left to right. Which warp does a unit, beside which others, and
 // whether a chunk's result stays in registers or goes through memory does not show in the bits.
 #pragma once
-#include "core/tensor.h"
+#include "core/call.h"
+#include "core/ops.gen.h"
 #include "cuda/bytes.cuh"
 
 namespace eyrie::cuda::attention {
@@ -26,6 +27,7 @@ struct Args {  // passed by value to kernels
   void* out;
   DType q_type;  // of q and out
   PageView k, v;
+  PageScales k_scales, v_scales;  // of 8-bit pages on the tensor cores
   const int *block_table, *seq_lens, *q_start;
   const uint32_t* anc;
   const float *sinks, *alibi, *q_scale;
@@ -197,7 +199,8 @@ GPU_INLINE Fold fold(float& m0, float& l0, float m, float l) {
   return f;
 }
 
-// The factor that makes a row's folded values its result; the sink joins the denominator, once.
+// The factor that makes a row's folded values its result, with the scale of the head's values, if one was put off; the sink joins the
+// denominator, once.
 GPU_INLINE float finish(const Args& a, int head, int position, float m, float l) {
   if (m != m || m == -kInfinity) return 0;
   float f = 1;
@@ -209,7 +212,8 @@ GPU_INLINE float finish(const Args& a, int head, int position, float m, float l)
     f = exp2_approximate(m - top);
     l = fmaf(l, f, exp2_approximate(z - top));
   }
-  return f / l;
+  f /= l;
+  return a.v_scales.head ? __fmul_rn(f, a.v_scales.head[head / a.G]) : f;
 }
 
 // tanh to about 1e-7 absolute.
@@ -224,7 +228,11 @@ struct BothScales {  // of 8-bit pages
 // Any head sizes, page sizes, strides and types, in fp32 (attention_general.cu).
 void attend_general(Args args, DType pages, const BothScales& scales, Context& context);
 
-// Few rows a request, no tree (attention_decode.cu). False when the call is not of that kind or does not fit the device.
-bool attend_decode(Args args, DType pages, Context& context);
+// On the tensor cores, for pages of f16, bf16, f8_e4m3 (e4m3) and i8 (int8_t). False when the call is not of that kind or does not fit the
+// device. Prompts and trees (attention_blocks.cuh); few rows a request, no tree (attention_few.cuh).
+template <class T>
+bool attend_blocks(const Args& args, const PagedAttentionArgs& p, Context& context);
+template <class T>
+bool attend_decode(const Args& args, Context& context);
 
 }  // namespace eyrie::cuda::attention

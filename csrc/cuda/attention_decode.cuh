@@ -3,7 +3,7 @@
 // that the sums are those of a unit (attention.cuh), bit for bit, in less time. What a warp multiplies
 // it has copied itself: half a chunk of keys or values is a stage, in a ring of the warp's own.
 #pragma once
-#include "cuda/attention_runs.cuh"
+#include "cuda/attention_ring.cuh"
 
 namespace eyrie::cuda::attention {
 
@@ -24,9 +24,10 @@ struct Decode {
   static constexpr int steps = kHalfSteps / team;  // that a warp scores of a stage
   static constexpr int column_warps = D % 64 == 0 ? team : D / 32;
   static constexpr int columns = D / column_warps;  // of a warp
-  static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
+  static constexpr int q_pitch = D + 8, k_pitch = D + kPad<T>, v_pitch = columns + kPad<T>;
   static constexpr int k_stage = steps * kStep * k_pitch, v_stage = kHalf * v_pitch;  // elements
   static constexpr int chunk = 2 * (k_stage + v_stage);
+  static constexpr int scales = kRowScales<T> ? 2 * kChunk : 0;  // of a chunk: of its keys, of its values
   static constexpr int state = D + 4;  // floats of a partial result
   static constexpr int most_groups = D <= 64 ? 4 : D <= 128 ? 2 : 1;
   static_assert(most_groups == 1 || columns / 8 * team <= 2 * kSteps, "a group's values fit where its scores were");
@@ -38,17 +39,20 @@ struct Decode {
     int last;
     Request request;  // to be read when needed: registers are short
     alignas(16) RowInfo rows[most_groups * team][kRows];
-    alignas(16) T q[kRows * k_pitch];
+    alignas(16) Operand<T> q[kRows * q_pitch];
   };
   static constexpr size_t fixed = (sizeof(Fixed) + 127) / 128 * 128;
+  // Of a warp: its chunks and, where rows have them, their scales, in one slot more, since those of a chunk's values are read after the
+  // keys of a later one were copied.
+  static constexpr size_t per_chunk = chunk * sizeof(T) + scales * sizeof(f16), per_warp = scales * sizeof(f16);
   static constexpr size_t bytes(int groups, int ring) {
-    return fixed + size_t(groups) * (sizeof(Group) + size_t(ring) * team * chunk * sizeof(T));
+    return fixed + size_t(groups) * (sizeof(Group) + team * (ring * per_chunk + per_warp));
   }
 };
 
 // The unit's queries by the block, eight rows' loads at once.
 template <class T, int D>
-GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, int first_row, T* tile) {
+GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, int first_row, Operand<T>* tile) {
   constexpr int kBatch = 8, threads = D < Decode<T, D>::team * 32 ? D : Decode<T, D>::team * 32;
   const int thread = int(threadIdx.x);
   if (thread >= threads) return;
@@ -70,7 +74,8 @@ GPU_INLINE void load_queries_together(const Args& a, const Request& r, int j, in
       for (int i = 0; i < kBatch; i++)
 #pragma unroll
         for (int k = 0; k < D / threads; k++)
-          tile[(i0 + i) * (D + kPad) + k * threads + thread] = from_float<T>(x[i][k]);
+          tile[(i0 + i) * Decode<T, D>::q_pitch + query_place<T>(k * threads + thread)] =
+              from_float<Operand<T>>(x[i][k]);
     }
   });
 }
@@ -91,12 +96,14 @@ struct Feed {
     steps.use(a, b, chunk * kChunk, low, high);
     if (chunk + stride < end) steps.fetch(a, b, (chunk + stride) * kChunk, low, high);
   }
-  GPU_INLINE void issue_keys(const Args& a, T* slot, int chunk, int half) {
+  GPU_INLINE void issue_keys(const Args& a, T* slot, f16* scales, int chunk, int half) {
     const int member = int(threadIdx.x >> 5) % M::team;
     if (chunk < end)
       copy_rows<T, D, M::k_pitch, 32, M::steps * kStep>(slot + keys(half), a.k, j * a.k.head, steps,
                                                         half * kHalfSteps + member * M::steps, chunk * kChunk, low,
                                                         high);
+    if (kRowScales<T> && half == 0 && chunk < end)
+      copy_scales(scales, a, j, steps, 0, kSteps, kChunk, chunk * kChunk, low, high);
     copy_async_commit();
   }
   GPU_INLINE void issue_values(const Args& a, T* slot, int chunk, int half) {

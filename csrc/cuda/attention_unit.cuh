@@ -1,28 +1,9 @@
 // The arithmetic of a unit (attention.cuh) on the tensor cores: 16 packed rows with keys and values that lie in shared memory as
-// rows of `columns + kPad` elements of 16 bits. Row g and row g + 8 of the unit belong to lanes 4g..4g+3 (gpu.cuh).
+// rows of `columns + kPad` elements (attention_operands.cuh). Row g and row g + 8 of the unit belong to lanes 4g..4g+3 (gpu.cuh).
 #pragma once
-#include "cuda/attention.cuh"
+#include "cuda/attention_operands.cuh"
 
 namespace eyrie::cuda::attention {
-
-constexpr int kPad = 8;  // 16 bytes: the rows that one ldmatrix reads lie in different banks
-
-template <int D>
-struct Shape {
-  static constexpr int columns = D > 128 ? D / 2 : D;  // of the values that a run works on: what registers can hold
-  static constexpr int parts = D / columns;
-  static constexpr int pass =
-      columns > 64 ? columns / 2 : columns;  // of them at a time where a folded state is held too
-  static constexpr int k_pitch = D + kPad, v_pitch = columns + kPad;
-  static constexpr int state = columns + 4;  // floats of a partial result: values, maximum, sum
-};
-
-GPU_INLINE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bf16) { mma_bf16(d, a, b); }
-GPU_INLINE void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], f16) { mma_f16(d, a, b); }
-GPU_INLINE uint32_t pack(float low, float high, bf16) { return pack_bf16(low, high); }
-GPU_INLINE uint32_t pack(float low, float high, f16) {
-  return uint32_t(to_f16(low).bits) | uint32_t(to_f16(high).bits) << 16;
-}
 
 struct RowInfo {  // in shared memory, to be read when needed: registers are short
   int position, first;  // sees [first, position]
@@ -48,7 +29,8 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row, R
     const int row = first_row + lane;
     if (row < u.packed) {
       const int token = row / a.G;
-      const float scale = a.q_scale ? a.scale * a.q_scale[r.row + token] : a.scale;
+      float scale = a.q_scale ? a.scale * a.q_scale[r.row + token] : a.scale;
+      if (a.k_scales.head) scale *= a.k_scales.head[j];
       x.position = position_of(a, r, token);
       x.first = first_seen(a, x.position);
       x.factor = a.softcap != 0 ? scale / a.softcap : scale * kLog2e;
@@ -64,9 +46,9 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row, R
   return u;
 }
 
-// The unit's queries, rounded to the pages' type, as rows in shared memory. The warp's own tile.
+// The unit's queries, rounded to what their operand is, as rows in shared memory. The warp's own tile.
 template <class T, int D>
-GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_row, T* tile) {
+GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_row, Operand<T>* tile) {
   const int lane = threadIdx.x & 31;
   with_type(a, [&](auto type) {
     using In = decltype(type);
@@ -78,7 +60,8 @@ GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_r
       if (live) q += int64_t(r.row + row / a.G) * a.q_row + int64_t(j * a.G + row % a.G) * a.q_head;
 #pragma unroll
       for (int k = 0; k < D / 32; k++)
-        tile[i * (D + kPad) + k * 32 + lane] = from_float<T>(live ? to_float(q[k * 32 + lane]) : 0.0f);
+        tile[i * Shape<T, D>::q_pitch + query_place<T>(k * 32 + lane)] =
+            from_float<Operand<T>>(live ? to_float(q[k * 32 + lane]) : 0.0f);
     }
   });
   __syncwarp();
@@ -86,17 +69,20 @@ GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_r
 
 // Scores of one step: k is this lane's row for ldmatrix, that of token (lane / 16) * 8 + lane % 8 of the step.
 template <class T, int D>
-GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const T* q, const T* k) {
-  const unsigned lane = opaque(threadIdx.x) & 31;
-  const T *a_at = q + (lane & 15) * (D + kPad) + (lane >> 4) * 8, *b_at = k + (lane >> 3 & 1) * 8;
+GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const Operand<T>* q, const T* k) {
+  const Operand<T>* a_at = query_at_lane<T, D>(q);
+  const T* b_at = key_at_lane(k);
 #pragma unroll
-  for (int i = 0; i < D / 16; i++) {
-    uint32_t a[4], b[4];
-    load_matrix4<false>(a, a_at + i * 16);
-    load_matrix4<false>(b, b_at + i * 16);
-    const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-    mma(s0, a, b0, T());
-    mma(s1, a, b1, T());
+  for (int i = 0; i < D / kKeyColumns<T>; i++) {
+    uint32_t b0[kKeyTiles<T>][2], b1[kKeyTiles<T>][2];
+    load_keys(b0, b1, b_at + i * kKeyColumns<T>);
+#pragma unroll
+    for (int n = 0; n < kKeyTiles<T>; n++) {
+      uint32_t a[4];
+      load_matrix4<false>(a, a_at + (i * kKeyTiles<T> + n) * 16);
+      mma(s0, a, b0[n], Operand<T>());
+      mma(s1, a, b1[n], Operand<T>());
+    }
   }
 }
 GPU_INLINE int key_row() {
@@ -173,7 +159,34 @@ GPU_INLINE void pack_chunk(uint32_t (&p)[kSteps][4], const float (&s)[2 * kSteps
 #pragma unroll
   for (int i = 0; i < kSteps; i++)
 #pragma unroll
-    for (int k = 0; k < 4; k++) p[i][k] = pack(s[2 * i + (k >> 1)][k % 2 * 2], s[2 * i + (k >> 1)][k % 2 * 2 + 1], T());
+    for (int k = 0; k < 4; k++)
+      p[i][k] = pack(s[2 * i + (k >> 1)][k % 2 * 2], s[2 * i + (k >> 1)][k % 2 * 2 + 1], Operand<T>());
+}
+
+// Where rows have scales: those of a chunk's keys on the columns of its scores, before anything else; those of its values on the
+// columns of its probabilities. `scales`: of a step's 16 tokens, in shared memory.
+GPU_INLINE void scale_step(float (&s0)[4], float (&s1)[4], const f16* scales) {
+  const uint32_t* at = reinterpret_cast<const uint32_t*>(scales) + (threadIdx.x & 3);
+  const uint32_t x[2] = {at[0], at[4]};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    s0[i] = __fmul_rn(s0[i], i & 1 ? high_f16(x[0]) : low_f16(x[0]));
+    s1[i] = __fmul_rn(s1[i], i & 1 ? high_f16(x[1]) : low_f16(x[1]));
+  }
+}
+// What weighs nothing stays so, whatever its scale.
+GPU_INLINE float scaled_weight(float p, float scale) { return p == 0 ? 0.0f : __fmul_rn(p, scale); }
+GPU_INLINE void weigh_step(float (&p0)[4], float (&p1)[4], const float (&scales)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    p0[i] = scaled_weight(p0[i], scales[i & 1]);
+    p1[i] = scaled_weight(p1[i], scales[2 + (i & 1)]);
+  }
+}
+GPU_INLINE void weigh_step(float (&p0)[4], float (&p1)[4], const f16* scales) {
+  const uint32_t* at = reinterpret_cast<const uint32_t*>(scales) + (threadIdx.x & 3);
+  const uint32_t x0 = at[0], x1 = at[4];
+  weigh_step(p0, p1, {low_f16(x0), high_f16(x0), low_f16(x1), high_f16(x1)});
 }
 
 // Registers have no index at run time: loops over steps that are not unrolled pass them through one place instead. The first
@@ -193,42 +206,56 @@ GPU_INLINE void rotate(V (&x)[n][4]) {
 // Values of one step: v is this lane's row for ldmatrix, that of token lane % 16 of the step.
 template <class T, int C>
 GPU_INLINE void value_step(float (&o)[C / 8][4], const uint32_t (&p)[4], const T* v) {
-  const T* at = v + (opaque(threadIdx.x) >> 1 & 8);
+  constexpr int tiles = kValueTiles<T>;
+  const T* at = value_at_lane(v);
 #pragma unroll
-  for (int n = 0; n < C / 16; n++) {
-    uint32_t b[4];
-    load_matrix4<true>(b, at + n * 16);
-    const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
-    mma(o[2 * n], p, b0, T());
-    mma(o[2 * n + 1], p, b1, T());
+  for (int n = 0; n < C / 8; n += tiles) {
+    uint32_t b[tiles][2];
+    load_values(b, at + n * 8);
+#pragma unroll
+    for (int k = 0; k < tiles; k++) mma(o[n + k], p, b[k], Operand<T>());
   }
 }
 
-// The same for the rows of one token: the others' sums stay as they are.
+// This lane's columns of a step (2t, 2t+1, 8 + 2t, 9 + 2t) from rows by lane (key_row).
+GPU_INLINE void scales_of_columns(float (&x)[4], const f16* scales, int row) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int at = __shfl_sync(~0u, row, (i >> 1) * 16 + int(threadIdx.x & 3) * 2 + (i & 1));
+    x[i] = at < 0 ? 0.0f : to_float(scales[at]);
+  }
+}
+
+// The same for the rows of one token: the others' sums stay as they are. Where rows have scales, they are `of_rows`, of which this
+// lane's of the step is `row`.
 template <class T, int D>
-GPU_INLINE void score_step_of(float (&s0)[4], float (&s1)[4], const T* q, const T* k, bool low, bool high) {
-  float t0[4] = {}, t1[4] = {};
+GPU_INLINE void score_step_of(float (&s0)[4], float (&s1)[4], const Operand<T>* q, const T* k, const f16* of_rows,
+                              int row, bool low, bool high) {
+  float t0[4] = {}, t1[4] = {}, scales[4] = {};
   score_step<T, D>(t0, t1, q, k);
+  if constexpr (kRowScales<T>) scales_of_columns(scales, of_rows, row);
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     const bool mine = i < 2 ? low : high;
-    s0[i] = mine ? t0[i] : s0[i];
-    s1[i] = mine ? t1[i] : s1[i];
+    const float x0 = kRowScales<T> ? __fmul_rn(t0[i], scales[i & 1]) : t0[i];
+    const float x1 = kRowScales<T> ? __fmul_rn(t1[i], scales[2 + (i & 1)]) : t1[i];
+    s0[i] = mine ? x0 : s0[i];
+    s1[i] = mine ? x1 : s1[i];
   }
 }
 template <class T, int C>
 GPU_INLINE void value_step_of(float (&o)[C / 8][4], const uint32_t (&p)[4], const T* v, bool low, bool high) {
-  const T* at = v + (opaque(threadIdx.x) >> 1 & 8);
+  constexpr int tiles = kValueTiles<T>;
+  const T* at = value_at_lane(v);
 #pragma unroll
-  for (int n = 0; n < C / 16; n++) {
-    uint32_t b[4];
-    load_matrix4<true>(b, at + n * 16);
+  for (int n = 0; n < C / 8; n += tiles) {
+    uint32_t b[tiles][2];
+    load_values(b, at + n * 8);
 #pragma unroll
-    for (int k = 0; k < 2; k++) {
-      float (&d)[4] = o[2 * n + k];
+    for (int k = 0; k < tiles; k++) {
+      float (&d)[4] = o[n + k];
       float t[4] = {d[0], d[1], d[2], d[3]};
-      const uint32_t pair[2] = {b[2 * k], b[2 * k + 1]};
-      mma(t, p, pair, T());
+      mma(t, p, b[k], Operand<T>());
 #pragma unroll
       for (int i = 0; i < 4; i++) d[i] = (i < 2 ? low : high) ? t[i] : d[i];
     }
@@ -270,15 +297,22 @@ GPU_INLINE void fold_values(State<C>& s, const Fold (&f)[2], int at, const float
 }
 
 // Partial results: `rows` are those of the chunk, one for each packed row of (request, head, part), of C columns.
-template <int C, int P>
+template <class T, int C, int P>
 GPU_INLINE void store_values(const Unit& u, float* rows, int at, const float (&o)[P / 8][4]) {
-  const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     if (u.row(h) >= u.packed) continue;
-    float* row = rows + int64_t(u.row(h)) * (C + 4) + at + (lane & 3) * 2;
+    float* row = rows + int64_t(u.row(h)) * (C + 4) + at + first_column<T>();
+    if constexpr (sizeof(T) == 1) {
 #pragma unroll
-    for (int n = 0; n < P / 8; n++) *reinterpret_cast<float2*>(row + n * 8) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
+      for (int n = 0; n < P / 8; n += 2)
+        *reinterpret_cast<float4*>(row + column_of<T>(n, 0)) =
+            make_float4(o[n][2 * h], o[n + 1][2 * h], o[n][2 * h + 1], o[n + 1][2 * h + 1]);
+    } else {
+#pragma unroll
+      for (int n = 0; n < P / 8; n++)
+        *reinterpret_cast<float2*>(row + column_of<T>(n, 0)) = make_float2(o[n][2 * h], o[n][2 * h + 1]);
+    }
   }
 }
 template <int C>
@@ -291,24 +325,24 @@ GPU_INLINE void store_sums(const Unit& u, float* rows, const float (&m)[2], cons
           make_float2(bad ? __uint_as_float(0x7fc00000u) : m[h], l[h]);
 }
 
-template <int C>
+template <class T, int C>
 GPU_INLINE void write_state(const Args& a, const Request& r, const Unit& u, int j, int part, const State<C>& s,
                             bool bad) {
-  const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int h = 0; h < 2; h++) {
     if (u.row(h) >= u.packed) continue;
     const bool none = bad || s.m[h] != s.m[h];
     const int head = j * a.G + u.row(h) % a.G;
     const float f = finish(a, head, u.rows[8 * h].position, s.m[h], s.l[h]);
-    const int64_t at = (int64_t(r.row + u.row(h) / a.G) * a.H + head) * a.E + part * C + (lane & 3) * 2;
+    const int64_t at = (int64_t(r.row + u.row(h) / a.G) * a.H + head) * a.E + part * C + first_column<T>();
     with_type(a, [&](auto type) {
       using Out = decltype(type);
       Out* out = static_cast<Out*>(a.out) + at;
 #pragma unroll
       for (int n = 0; n < C / 8; n++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) out[n * 8 + e] = from_float<Out>(none ? 0.0f : __fmul_rn(s.o[n][2 * h + e], f));
+        for (int e = 0; e < 2; e++)
+          out[column_of<T>(n, e)] = from_float<Out>(none ? 0.0f : __fmul_rn(s.o[n][2 * h + e], f));
     });
   }
 }

@@ -11,6 +11,30 @@ struct e4m3 {
   uint8_t bits;
 };
 
+// ---- four bytes as two words of two bf16: bytes 0 and 2, bytes 1 and 3 ----
+
+// Two's complement: q = low7 - 128 sign, both exact in bf16 with 128 added.
+GPU_INLINE void widen_i8(uint32_t word, uint32_t& even, uint32_t& odd) {
+  const uint32_t shifted = word >> 8, minus_one = 0xbf80bf80u;
+  const uint32_t base = opaque(0x43004300u);  // in a register: (word & mask) | base is then one instruction
+  even = fma_bf16x2((word & 0x00800080u) | base, minus_one, (word & 0x007f007fu) | base);
+  odd = fma_bf16x2((shifted & 0x00800080u) | base, minus_one, (shifted & 0x007f007fu) | base);
+}
+// e4m3: its bits in bf16's place are the value times 2^-120, subnormals too. NaN becomes 480, which no number is.
+GPU_INLINE void widen_e4m3(uint32_t word, uint32_t& even, uint32_t& odd) {
+  const uint32_t scale = 0x7b807b80u, nothing = 0x80008000u;  // 2^120; -0 keeps the sign of a zero
+  even = fma_bf16x2((word << 4 & 0x07f007f0u) | (word << 8 & 0x80008000u), scale, nothing);
+  odd = fma_bf16x2((word >> 4 & 0x07f007f0u) | (word & 0x80008000u), scale, nothing);
+}
+// Nonzero in the top bits of bytes that are NaN.
+GPU_INLINE uint32_t nan_bytes(uint32_t word) { return ((word & 0x7f7f7f7fu) + 0x01010101u) & 0x80808080u; }
+// 480, what widen_e4m3 makes of NaN, becomes one.
+GPU_INLINE uint32_t restore_nan(uint32_t pair) {
+  if ((pair & 0x7fffu) == 0x43f0u) pair |= 0x7fc0u;
+  if ((pair & 0x7fff0000u) == 0x43f00000u) pair |= 0x7fc00000u;
+  return pair;
+}
+
 GPU_INLINE float to_float(e4m3 x) { return e4m3_to_float(x.bits); }
 GPU_INLINE float to_float(int8_t x) { return float(x); }
 

@@ -2,6 +2,7 @@
 // Products with quantised weights run block by block (32 inputs): the integers are exact in bf16, their fp32 dot product is
 // folded with the block's scale: acc = fma(d, dot, acc), and with a min, acc = fma(m, sum of x, acc).
 #pragma once
+#include "cuda/bytes.cuh"
 #include "cuda/tiles.cuh"
 
 namespace eyrie::cuda {
@@ -55,14 +56,6 @@ struct WeightsBf16 {
   }
 };
 
-// Words of q8_0: registers r and r + 1 of one half. q = low7 - 128 sign, both exact in bf16 with 128 added.
-GPU_INLINE void q8_pair(uint32_t word, uint32_t& even, uint32_t& odd) {
-  const uint32_t shifted = word >> 8, minus_one = 0xbf80bf80u;
-  const uint32_t base = opaque(0x43004300u);  // in a register: (word & mask) | base is then one instruction
-  even = fma_bf16x2((word & 0x00800080u) | base, minus_one, (word & 0x007f007fu) | base);
-  odd = fma_bf16x2((shifted & 0x00800080u) | base, minus_one, (shifted & 0x007f007fu) | base);
-}
-
 // Nibbles of register r: 128 + q, then minus 128 or 136.
 GPU_INLINE uint32_t q4_register(uint32_t word, int r, uint32_t minus) {
   return fma_bf16x2((word >> (4 * r) & 0x000f000fu) | opaque(0x43004300u), 0x3f803f80u, minus);
@@ -80,6 +73,7 @@ GPU_INLINE void fold_scale(float (*acc)[4], const float (&dot)[C][4], uint32_t d
   }
 }
 
+// A word of q8_0 is registers r and r + 1 of one half.
 struct WeightsQ8 {
   static constexpr DType kType = DType::q8_0;
   static constexpr int kWords = 2;
@@ -106,8 +100,8 @@ struct WeightsQ8 {
   }
   template <int J>
   GPU_INLINE static void fragment(const Raw& raw, int h, uint32_t (&a)[4]) {
-    q8_pair(h ? raw.v[J].z : raw.v[J].x, a[0], a[1]);
-    q8_pair(h ? raw.v[J].w : raw.v[J].y, a[2], a[3]);
+    widen_i8(h ? raw.v[J].z : raw.v[J].x, a[0], a[1]);
+    widen_i8(h ? raw.v[J].w : raw.v[J].y, a[2], a[3]);
   }
   template <int J, int C>
   GPU_INLINE static void accumulate(float (*acc)[4], const Raw& raw, const uint32_t (&a)[2][4],

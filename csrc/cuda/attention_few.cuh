@@ -1,6 +1,8 @@
 // Paged attention for few rows a request (decoding, short drafts): nothing is planned. A block belongs to a request, a kv head and
 // a unit of 16 packed rows; the unit's chunks are dealt out to as many blocks as keep the device busy, and within a block to groups
 // of warps. One block folds what it has computed in registers; of several the last to arrive folds the partial results.
+// For a type of pages; compiled once for each.
+#pragma once
 #include <algorithm>
 
 #include "cuda/attention_decode.cuh"
@@ -67,7 +69,9 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
     const int stride = active * p.groups, rounds = (chunks - split * p.groups + stride - 1) / stride;
     const int begin = chunk0 + guess, end = chunk0 + chunks;
 
-    T* ring = reinterpret_cast<T*>(area + p.groups) + warp * p.ring * M::chunk;
+    T* ring = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(area + p.groups) +
+                                   warp * (p.ring * M::per_chunk + M::per_warp));
+    f16* scales = reinterpret_cast<f16*>(ring + p.ring * M::chunk);
     Feed<T, D> feed = {b, j, u.low, u.high, end};
     if (unit == slot && chunk0 == 0) feed.steps.raw = raw;
     else if (begin < end) feed.steps.fetch(a, b, begin * kChunk, u.low, u.high);
@@ -77,7 +81,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
       const int c = begin + i * stride;
       feed.enter(a, c, stride);
 #pragma unroll 1
-      for (int half = 0; half < 2; half++) feed.issue_keys(a, ring + i * M::chunk, c, half);
+      for (int half = 0; half < 2; half++) feed.issue_keys(a, ring + i * M::chunk, scales + i * M::scales, c, half);
 #pragma unroll 1
       for (int half = 0; half < 2; half++) feed.issue_values(a, ring + i * M::chunk, c, half);
     }
@@ -91,13 +95,19 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
     };
     State<C> state;
     clear(state);
-    int out = 0;
+    int out = 0, scale_out = 0, scale_in = p.ring;
 #pragma unroll 1
     for (int k = 0; k < rounds; k++) {
       const int c = begin + k * stride, start = c * kChunk, later = c + p.ring * stride;
       const bool live = c < end;
       T* at = ring + out * M::chunk;
       out = out + 1 == p.ring ? 0 : out + 1;
+      const f16* of_chunk = scales + scale_out * M::scales;
+      f16* of_later = scales + scale_in * M::scales;
+      if (kRowScales<T>) {
+        scale_out = scale_out == p.ring ? 0 : scale_out + 1;
+        scale_in = scale_in == p.ring ? 0 : scale_in + 1;
+      }
       const auto seen = [&](int i) { return start + i * kStep + kStep > u.low && start + i * kStep < u.high; };
       feed.enter(a, later, stride);
 #pragma unroll 1
@@ -110,11 +120,14 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
           float s0[4] = {}, s1[4] = {};
           const T* keys = at + feed.keys(half) + (n * kStep + key_row()) * M::k_pitch;
           if (live && seen(i)) score_step<T, D>(s0, s1, x.q, keys);
+          if constexpr (kRowScales<T>) {
+            if (live) scale_step(s0, s1, of_chunk + i * kStep);
+          }
           area[group].scores[2 * i][lane] = make_float4(s0[0], s0[1], s0[2], s0[3]);
           area[group].scores[2 * i + 1][lane] = make_float4(s1[0], s1[1], s1[2], s1[3]);
         }
         __syncwarp();
-        feed.issue_keys(a, at, later, half);
+        feed.issue_keys(a, at, of_later, later, half);
       }
       __syncthreads();
       float m[2] = {-kInfinity, -kInfinity}, l[2] = {}, o[C / 8][4] = {};
@@ -124,6 +137,12 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
 #pragma unroll
         for (int n = 0; n < 2 * kSteps; n++) load_floats<4>(s[n], &area[group].scores[n][lane].x);
         if (live) softmax_chunk(a, u, start, s, m, l, u.packed - u.first_row > 8);
+        if constexpr (kRowScales<T>) {
+          if (live) {
+#pragma unroll
+            for (int i = 0; i < kSteps; i++) weigh_step(s[2 * i], s[2 * i + 1], of_chunk + kChunk + i * kStep);
+          }
+        }
         pack_chunk<T>(probabilities, s);
       }
 #pragma unroll 1
@@ -143,7 +162,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
       if (active > 1) {
         if (live) {
           float* rows = partials(c - chunk0);
-          if (member < M::column_warps) store_values<D, C>(u, rows, member * C, o);
+          if (member < M::column_warps) store_values<T, D, C>(u, rows, member * C, o);
           if (member == 0) store_sums<D>(u, rows, m, l, feed.steps.bad);
         }
         __syncthreads();  // the scores are read
@@ -183,7 +202,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
     copy_async_wait<0>();
 
     if (active == 1) {
-      if (group == 0 && member < M::column_warps) write_state(a, x.request, u, j, member, state, feed.steps.bad);
+      if (group == 0 && member < M::column_warps) write_state<T>(a, x.request, u, j, member, state, feed.steps.bad);
       continue;
     }
     __threadfence();
@@ -216,7 +235,7 @@ int splits_for(int64_t units, int64_t room) {
 }
 
 template <class T, int D>
-bool run(Args a, Context& context) {
+bool run_decode(Args a, Context& context) {
   using M = Decode<T, D>;
   const int64_t all_units = (int64_t(a.T) * a.G + kRows - 1) / kRows;
   const int64_t tickets = int64_t(a.requests) * a.J * all_units;
@@ -251,24 +270,20 @@ bool run(Args a, Context& context) {
   return true;
 }
 
-template <class T>
-bool run_sizes(const Args& a, Context& context) {
-  switch (a.D) {
-    case 64: return run<T, 64>(a, context);
-    case 96: return run<T, 96>(a, context);
-    case 128: return run<T, 128>(a, context);
-    case 256: return run<T, 256>(a, context);
-    default: return false;
-  }
-}
-
 }  // namespace
 
-bool attend_decode(Args a, DType pages, Context& context) {
+template <class T>
+bool attend_decode(const Args& a, Context& context) {
   // Few units: they read what they share one beside the other. Decided from shapes alone: a captured call serves any lengths.
   const bool few = int64_t(a.T) * a.G <= std::max<int64_t>(128, int64_t(a.requests) * 2 * kRows);
   if (a.anc || a.D != a.E || !few || int64_t(a.T) > int64_t(4) * a.requests + 60) return false;
-  return pages == DType::f16 ? run_sizes<f16>(a, context) : run_sizes<bf16>(a, context);
+  switch (a.D) {
+    case 64: return run_decode<T, 64>(a, context);
+    case 96: return run_decode<T, 96>(a, context);
+    case 128: return run_decode<T, 128>(a, context);
+    case 256: return run_decode<T, 256>(a, context);
+    default: return false;
+  }
 }
 
 }  // namespace eyrie::cuda::attention
