@@ -10,21 +10,38 @@ namespace {
 
 using namespace checks;
 
+void check_permute(const char* op, int permute, int64_t N) {
+  if (permute < 0 || permute % 2 || (permute && N % permute))
+    fail(op, "permute is " + std::to_string(permute) +
+                 ", expected 0 or an even head size that divides N=" + std::to_string(N));
+}
+
 void check_pack_weight(const Call& call, bool) {
   const auto a = pack_weight_args(call);
   const char* op = "pack_weight";
   const DTypeInfo f = dtype_info(a.out->dtype);
+  if (made_of_floats(a.out->dtype))
+    fail(op, std::string("out is ") + f.name + ", which no file holds; quantize_weight makes it from f32, f16 or bf16");
   if (a.K % f.block)
     fail(op, "out has K=" + std::to_string(a.K) + ", expected a multiple of " + std::to_string(f.block));
   equal(op, "the length of src", a.L, a.N * (a.K / f.block) * f.block_bytes, "N rows of K values in the format of out");
-  if (a.permute < 0 || a.permute % 2 || (a.permute && a.N % a.permute))
-    fail(op, "permute is " + std::to_string(a.permute) +
-                 ", expected 0 or an even head size that divides N=" + std::to_string(a.N));
+  check_permute(op, a.permute, a.N);
 }
 
 void float_type(const char* op, const char* argument, const Tensor* t) {
   if (t->dtype != DType::f32 && t->dtype != DType::f16 && t->dtype != DType::bf16)
     fail(op, std::string(argument) + " is " + dtype_info(t->dtype).name + ", expected f32, f16 or bf16");
+}
+
+void check_quantize_weight(const Call& call, bool) {
+  const auto a = quantize_weight_args(call);
+  const char* op = "quantize_weight";
+  const DType t = a.out->dtype;
+  float_type(op, "src", a.src);
+  if (!made_of_floats(t) && t != DType::q4_0)
+    fail(op, std::string("out is ") + dtype_info(t).name +
+                 ", expected i8, f8_e4m3, i4_g128 or q4_0; pack_weight keeps f32, f16 and bf16 as they are");
+  check_permute(op, a.permute, a.N);
 }
 
 void check_cast(const Call& call, bool) {
@@ -108,6 +125,7 @@ struct Entry {
 };
 const Entry kChecks[] = {
     {"pack_weight", check_pack_weight},
+    {"quantize_weight", check_quantize_weight},
     {"cast", check_cast},
     {"embed", check_embed},
     {"take_rows", check_take_rows},

@@ -15,7 +15,8 @@ bool is(const Launch& launch, const char* op) { return strcmp(launch.op->name, o
 
 // What these write is a weight, or a copy of what was checked when it was made.
 bool skipped(const Launch& launch) {
-  return is(launch, "pack_weight") || is(launch, "cast") || is(launch, "kv_compact") || is(launch, "kv_copy_pages");
+  return is(launch, "pack_weight") || is(launch, "quantize_weight") || is(launch, "cast") || is(launch, "kv_compact") ||
+         is(launch, "kv_copy_pages");
 }
 // Masked tokens are -inf by design.
 bool only_nan(const Launch& launch) { return is(launch, "logits") || is(launch, "sample"); }

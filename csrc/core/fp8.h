@@ -6,15 +6,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__CUDACC__)
-#define EYRIE_FP8 __host__ __device__ static inline __attribute__((always_inline))
-#else
-#define EYRIE_FP8 static inline __attribute__((always_inline))
-#endif
+#include "core/tensor.h"
 
 namespace eyrie {
 
-EYRIE_FP8 float e4m3_to_float(uint8_t byte) {
+EYRIE_BOTH float e4m3_to_float(uint8_t byte) {
   const uint32_t sign = uint32_t(byte & 0x80u) << 24, mag = byte & 0x7fu;
   uint32_t bits;
   if (mag == 0x7fu) {
@@ -32,7 +28,7 @@ EYRIE_FP8 float e4m3_to_float(uint8_t byte) {
 }
 
 // Round to nearest even; what is too large, infinities too, becomes +-448; a NaN stays one with its sign.
-EYRIE_FP8 uint8_t float_to_e4m3(float f) {
+EYRIE_BOTH uint8_t float_to_e4m3(float f) {
   uint32_t bits;
   memcpy(&bits, &f, 4);
   const uint32_t sign = bits >> 24 & 0x80u, mag = bits & 0x7fffffffu;

@@ -23,6 +23,22 @@ EYRIE_INLINE PackWeightArgs pack_weight_args(const Call& c) {
   return a;
 }
 
+// src:any[N,K]^ permute:i32 -> out:w[N,K]
+struct QuantizeWeightArgs {
+  const Tensor *src, *out;  // null: absent
+  int permute;
+  int64_t N, K;
+};
+EYRIE_INLINE QuantizeWeightArgs quantize_weight_args(const Call& c) {
+  QuantizeWeightArgs a;
+  a.src = &c.tensor[0];
+  a.permute = (int)c.scalar[1];
+  a.out = &c.tensor[2];
+  a.N = c.size[0];
+  a.K = c.size[1];
+  return a;
+}
+
 // src:any[L]^ -> out:any[L]
 struct CastArgs {
   const Tensor *src, *out;  // null: absent

@@ -104,7 +104,7 @@ const char* expected(Arg::Type t) {
     case Arg::Type::u16: return "u16";
     case Arg::Type::activation: return "f32, f16 or bf16";
     case Arg::Type::cache: return "f32, f16, bf16, f8_e4m3 or i8";
-    case Arg::Type::weight: return "a packed weight (pack_weight)";
+    case Arg::Type::weight: return "a packed weight (pack_weight, quantize_weight)";
     default: return "a dense tensor";
   }
 }

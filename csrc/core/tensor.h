@@ -5,10 +5,15 @@
 #include <cstdint>
 
 #define EYRIE_INLINE static inline __attribute__((always_inline))
+#if defined(__CUDACC__)
+#define EYRIE_BOTH __host__ __device__ EYRIE_INLINE  // where kernels of either kind run
+#else
+#define EYRIE_BOTH EYRIE_INLINE
+#endif
 
 namespace eyrie {
 
-enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, f8_e4m3, i8, count };
+enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, f8_e4m3, i8, i4_g128, count };
 enum class Layout : uint8_t { dense, tiles };
 enum class DeviceKind : uint8_t { cpu, cuda };
 
@@ -24,10 +29,11 @@ struct Tensor {
   int64_t stride[kMaxRank] = {};  // in elements; 0 for tiles
 };
 
-// A block is the smallest unit that a format stores: one element, or 32 quantised ones.
+// A block is the smallest unit that a format stores: one element, or 32 quantised ones. i4_g128 is in no file: matrices of floats become it
+// (quantize_weight), and their rows may have any length.
 struct DTypeInfo {
   const char* name;
-  int block;        // elements
+  int block;  // elements
   int block_bytes;  // bytes as stored in files (row-major)
 };
 
@@ -44,6 +50,7 @@ EYRIE_INLINE DTypeInfo dtype_info(DType t) {
     case DType::q4_1: return {"q4_1", 32, 20};
     case DType::f8_e4m3: return {"f8_e4m3", 1, 1};
     case DType::i8: return {"i8", 1, 1};
+    case DType::i4_g128: return {"i4_g128", 128, 66};
     default: return {"?", 1, 1};
   }
 }

@@ -1,13 +1,18 @@
 // embed: rows of a packed table (core/tiles.h), scaled, plus learned positions.
+#include "core/fp8.h"
 #include "core/tiles.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// 32 inputs of output n of a panel, from block b. d q and d (q - 8) are exact in fp32 (11 + 8 bits at most).
+// 32 inputs of output n of a panel, from block b. d q and d (q - 8) are exact in fp32 (11 + 8 bits at most), but for i8's and
+// f8_e4m3's, which are rounded once.
 EYRIE_INLINE void block_of_row(DType dtype, const TileShape& s, const uint8_t* panel, int64_t b, int n, float* out) {
   const uint8_t* block = panel + b * s.value_bytes;
-  const float d = s.scales ? f16_to_float(((const uint16_t*)(panel + s.scales))[b * kPanel + n]) : 1.0f;
+  const int64_t group = dtype == DType::i4_g128 ? b / kGroupBlocks : b;
+  const float d = has_row_scales(dtype) ? ((const float*)(panel + s.scales))[n]
+                  : s.scales            ? f16_to_float(((const uint16_t*)(panel + s.scales))[group * kPanel + n])
+                                        : 1.0f;
   const float m = s.mins ? f16_to_float(((const uint16_t*)(panel + s.mins))[b * kPanel + n]) : 0.0f;
   switch (dtype) {
     case DType::f32:
@@ -20,7 +25,11 @@ EYRIE_INLINE void block_of_row(DType dtype, const TileShape& s, const uint8_t* p
       for (int k = 0; k < kBlock; k++)
         out[k] = bf16_to_float(((const uint16_t*)block)[(k / 2 * kPanel + n) * 2 + k % 2]);
       return;
+    case DType::f8_e4m3:
+      for (int k = 0; k < kBlock; k++) out[k] = d * e4m3_to_float(block[k * kPanel + n]);
+      return;
     case DType::q8_0:
+    case DType::i8:
       for (int k = 0; k < kBlock; k++) out[k] = d * float(((const int8_t*)block)[k * kPanel + n]);
       return;
     default:

@@ -57,6 +57,7 @@ EYRIE_INLINE PanelAt panel_at(const PanelList& l, int64_t i) {
   return {2, i - first - second};
 }
 
+// Whole groups of blocks, so that a chunk begins one.
 constexpr int64_t kChunkBlocks = 4;   // two panels unpacked: 16 KiB, half of L1
 constexpr int64_t kChunkBytes = 8192;  // of each panel when two groups of rows read it packed
 constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
@@ -64,7 +65,7 @@ constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 
 // From block b of a panel on.
 EYRIE_INLINE void point_at(Source& s, int p, const Matrix& m, const uint8_t* panel, int64_t b, const uint8_t* values) {
   s.values[p] = values ? values : panel + b * m.shape.value_bytes;
-  s.scales[p] = (const uint16_t*)(panel + m.shape.scales) + b * kPanel;
+  s.scales[p] = (const uint16_t*)(panel + m.shape.scales) + (m.dtype == DType::i4_g128 ? b / kGroupBlocks : b) * kPanel;
   s.mins[p] = (const uint16_t*)(panel + m.shape.mins) + b * kPanel;
 }
 
@@ -126,7 +127,14 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
       for (int64_t g = g0; g < g1; g++) {
         const int64_t r0 = group_begin(x, g);
         const int R = int(group_begin(x, g + 1) - r0);
-        for (int p = 0; p < count; p++) sink(i + p, r0, R, accs + ((r0 - first) * 2 + p * R) * kPanel);
+        for (int p = 0; p < count; p++) {
+          float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
+          if (has_row_scales(m[p]->dtype)) {
+            const V16 d = v_load((const float*)(panel[p] + m[p]->shape.scales));
+            for (int r = 0; r < R; r++) v_store(sums + r * kPanel, v_mul(d, v_load(sums + r * kPanel)));
+          }
+          sink(i + p, r0, R, sums);
+        }
       }
     }
   }

@@ -6,6 +6,9 @@
 //   acc = fma(d, e + o, acc)           acc + (e + o) for float weights
 //   acc = fma(m, sum x, acc)           formats with a minimum; q4_0 is d q + m with m = -8 d
 //
+// Groups of four blocks (i4_g128): g = fma(-8, sum x, g + (e + o)) from 0, then acc = fma(d, g, acc). What a list of blocks begins with begins a
+// group. A scale for each output (i8, f8_e4m3) is multiplied into the finished sum.
+//
 // which is what an AMX bf16 dot product computes, so one definition serves every matrix unit.
 #pragma once
 #include "cpu/matmul_rows.h"
@@ -122,6 +125,7 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
   for (int p = 0; p < P; p++)
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) a[p][r] = v_load(acc + (p * R + r) * kPanel);
+  [[maybe_unused]] V16 g[P][R];
   for (int64_t b = 0; b < blocks; b++) {
     const uint8_t* block[P];
 #pragma GCC unroll 4
@@ -137,6 +141,15 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
       if constexpr (W::kFold == Fold::none) {
 #pragma GCC unroll 16
         for (int r = 0; r < R; r++) a[p][r] = v_add(a[p][r], dot[p][r]);
+      } else if constexpr (W::kFold == Fold::group8) {
+        const bool first = b % kGroupBlocks == 0, last = (b + 1) % kGroupBlocks == 0 || b + 1 == blocks;
+        const V16 d = v_load_f16(s.scales[p] + b / kGroupBlocks * kPanel);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+          const V16 sum = first ? dot[p][r] : v_add(g[p][r], dot[p][r]);
+          g[p][r] = v_fma(v_set1(-8.0f), v_set1(sums[b * R + r]), sum);
+          if (last) a[p][r] = v_fma(d, g[p][r], a[p][r]);
+        }
       } else {
         const V16 d = v_load_f16(s.scales[p] + b * kPanel);
 #pragma GCC unroll 16
@@ -182,17 +195,27 @@ EYRIE_INLINE V16 chain(const float* x, const float* w) {  // w: every second row
 template <class W>
 __attribute__((noinline)) static void tile(const Source& s, int64_t blocks, const float* x, const float* sums,
                                            float* acc, int R) {
+  float groups[kGroup * kPanel];
   for (int64_t b = 0; b < blocks; b++) {
     float w[kBlock * kPanel];
     unpack_block<W>(s.values[0] + b * 4 * W::kSlice, w);
     V16 d = v_zero(), m = d;
-    if (W::kFold != Fold::none) d = v_load_f16(s.scales[0] + b * kPanel);
+    if (W::kFold == Fold::group8) d = v_load_f16(s.scales[0] + b / kGroupBlocks * kPanel);
+    else if (W::kFold != Fold::none) d = v_load_f16(s.scales[0] + b * kPanel);
     if (W::kFold == Fold::scale_min) m = v_load_f16(s.mins[0] + b * kPanel);
     if (W::kFold == Fold::scale_min8) m = v_mul(v_set1(-8.0f), d);
 #pragma GCC unroll 1
     for (int r = 0; r < R; r++) {
       const V16 dot = v_add(chain(x + (b * R + r) * kBlock, w), chain(x + (b * R + r) * kBlock + 16, w + kPanel));
       V16 a = v_load(acc + r * kPanel);
+      if (W::kFold == Fold::group8) {
+        float* g = groups + r * kPanel;
+        const V16 sum = b % kGroupBlocks == 0 ? dot : v_add(v_load(g), dot);
+        const V16 shifted = v_fma(v_set1(-8.0f), v_set1(sums[b * R + r]), sum);
+        v_store(g, shifted);
+        if ((b + 1) % kGroupBlocks == 0 || b + 1 == blocks) v_store(acc + r * kPanel, v_fma(d, shifted, a));
+        continue;
+      }
       a = W::kFold == Fold::none ? v_add(a, dot) : v_fma(d, dot, a);
       if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8) a = v_fma(m, v_set1(sums[b * R + r]), a);
       v_store(acc + r * kPanel, a);
@@ -222,6 +245,10 @@ static Tile tile_of(DType t, bool unpacked, int R, int P) {
     case DType::f16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsF16>(R, P);
     case DType::bf16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsBf16>(R, P);
     case DType::q8_0: return unpacked ? tile_of<Unpacked<Fold::scale>>(R, P) : tile_of<WeightsQ8>(R, P);
+    case DType::i8: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsI8<Fold::none>>(R, P);
+    case DType::f8_e4m3: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsF8>(R, P);
+    case DType::i4_g128:
+      return unpacked ? tile_of<Unpacked<Fold::group8>>(R, P) : tile_of<WeightsQ4<Fold::group8>>(R, P);
     case DType::q4_0:
       return unpacked ? tile_of<Unpacked<Fold::scale_min8>>(R, P) : tile_of<WeightsQ4<Fold::scale_min8>>(R, P);
     default: return unpacked ? tile_of<Unpacked<Fold::scale_min>>(R, P) : tile_of<WeightsQ4<Fold::scale_min>>(R, P);

@@ -58,7 +58,13 @@ EYRIE_INLINE V16 bf16_of_pairs(const uint8_t* p) {
 #endif
 }
 
-enum class Fold { none, scale, scale_min, scale_min8 };  // acc + dot; d; d and m; d and m = -8 d
+enum class Fold {
+  none,
+  scale,
+  scale_min,
+  scale_min8,
+  group8
+};  // acc + dot; d; d and m; d and m = -8 d; d of 4 blocks, q - 8
 
 template <Fold fold>
 struct Unpacked {  // [32 k][16 n] floats: packed f32, and what unpack() makes of the other formats
@@ -86,12 +92,22 @@ struct WeightsBf16 {
     return bf16_of_pairs<i % 2 == 1>(s + i / 2 * 64);
   }
 };
-struct WeightsQ8 {
+template <Fold fold>
+struct WeightsI8 {
   static constexpr int kSlice = 128;
-  static constexpr Fold kFold = Fold::scale;
+  static constexpr Fold kFold = fold;
   template <int i>
   EYRIE_INLINE V16 get(const uint8_t* s) {
     return v_load_i8((const int8_t*)s + i * 16);
+  }
+};
+using WeightsQ8 = WeightsI8<Fold::scale>;
+struct WeightsF8 {
+  static constexpr int kSlice = 128;
+  static constexpr Fold kFold = Fold::none;
+  template <int i>
+  EYRIE_INLINE V16 get(const uint8_t* s) {
+    return v_load_e4m3(s + i * 16);
   }
 };
 template <Fold fold>
@@ -130,12 +146,14 @@ static void unpack(DType t, const uint8_t* from, int64_t blocks, float* out) {
     case DType::f32: return;
     case DType::f16: return unpack_blocks<WeightsF16>(from, blocks, out);
     case DType::bf16: return unpack_blocks<WeightsBf16>(from, blocks, out);
-    case DType::q8_0: return unpack_blocks<WeightsQ8>(from, blocks, out);
+    case DType::q8_0:
+    case DType::i8: return unpack_blocks<WeightsQ8>(from, blocks, out);
+    case DType::f8_e4m3: return unpack_blocks<WeightsF8>(from, blocks, out);
     default: return unpack_blocks<WeightsQ4<Fold::scale_min>>(from, blocks, out);
   }
 }
 
-EYRIE_INLINE bool has_nibbles(DType t) { return t == DType::q4_0 || t == DType::q4_1; }
+EYRIE_INLINE bool has_nibbles(DType t) { return t == DType::q4_0 || t == DType::q4_1 || t == DType::i4_g128; }
 
 }  // namespace
 }  // namespace eyrie::cpu::EYRIE_LEVEL

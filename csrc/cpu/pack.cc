@@ -116,13 +116,6 @@ EYRIE_INLINE void pad_blocks(const uint8_t* (&block)[kPanel], size_t bytes, uint
   }
 }
 
-// Within a head of `permute` rows: 0,2,4,…,1,3,5,…
-EYRIE_INLINE int64_t source_row(int64_t n, int permute) {
-  if (permute <= 0) return n;
-  const int64_t i = n % permute, half = permute / 2;
-  return n - i + (i < half ? 2 * i : 2 * (i - half) + 1);
-}
-
 }  // namespace
 
 void pack_weight(const Call& call, Team& team) {

@@ -126,7 +126,14 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
   using S = Shape<T, D>;
   const int warp = threadIdx.x >> 5, thread = int(threadIdx.x), b = a.first_request + run.b;
   const int j = run.jh / S::parts, part = run.jh % S::parts, tiles = a.tiles;
-  const Request r = request_at(a, b, x.plan.tree[run.b]);
+  // Read from shared memory when needed, since registers are short; but for the one kernel that ptxas then gives more to.
+  constexpr bool kHeld = kArch >= 900 && D == 128;
+  Request held;
+  if (kHeld) held = request_at(a, b, x.plan.tree[run.b]);
+  __syncthreads();
+  if (!kHeld && threadIdx.x == 0) x.request = request_at(a, b, x.plan.tree[run.b]);
+  __syncthreads();
+  const Request& r = kHeld ? held : x.request;
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
   const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
   // Positions that the block's rows see.
@@ -233,21 +240,20 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     }
   }
   copy_async_wait<0>();
-  const Request again = request_at(a, b, x.plan.tree[run.b]);  // not kept in registers meanwhile
+  if (kHeld) held = request_at(a, b, x.plan.tree[run.b]);  // not kept in registers meanwhile
   if (!run.split) {
-    write_state<T>(a, again, u, j, part, state, steps.bad);
+    write_state<T>(a, r, u, j, part, state, steps.bad);
     return;
   }
 #pragma unroll 1
-  for (int c = again.chunk0 + run.begin; c < again.chunk0 + run.end;
-       c++) {  // chunks that none of the block's rows sees
+  for (int c = r.chunk0 + run.begin; c < r.chunk0 + run.end; c++) {  // chunks that none of the block's rows sees
     if (c >= begin && c < end) continue;
     const int row = run.group * kGroupRows + thread;
     if (thread < kGroupRows && row < packed)
-      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - again.chunk0) +
-                                 int64_t(row) * S::state + S::columns) = make_float2(-kInfinity, 0);
+      *reinterpret_cast<float2*>(partial_rows<T, D>(a, x.plan, run, packed, c - r.chunk0) + int64_t(row) * S::state +
+                                 S::columns) = make_float2(-kInfinity, 0);
   }
-  close_block<T, D>(a, x, run, again);
+  close_block<T, D>(a, x, run, r);
 }
 
 }  // namespace eyrie::cuda::attention

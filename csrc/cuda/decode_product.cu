@@ -28,6 +28,10 @@ GPU_INLINE int outputs_of(const Product& p, int matrix) {
   return matrix == 0 ? p.w[0].n : matrix == 1 ? p.w[1].n : p.w[2].n;
 }
 
+GPU_INLINE float scale_of(const Product& p, int matrix, int n) {
+  return output_scale(matrix == 0 ? p.w[0] : matrix == 1 ? p.w[1] : p.w[2], n);
+}
+
 // The panels of a block and where they come from.
 template <Mode mode, int T>
 GPU_INLINE void place(const Product& p, int group, int t, int& matrix, int& panel) {
@@ -58,10 +62,11 @@ struct Late {
   int n, row, out;  // out: of panel 0
   int matrix, distance;  // from the output of panel 0 to that of panel 1
   bool live, second, rotated;
-  float bias[T], residual[T];
+  float bias[T], residual[T], scale[T];
   float cosine, sine;
   int slot;
 
+  template <bool scaled>
   GPU_INLINE void prepare(const Product& p, int group, int first_row, int rows) {
     n = int(threadIdx.x) & 15;
     const int col = int(threadIdx.x) >> 4;
@@ -74,11 +79,19 @@ struct Late {
     distance = mode == Mode::qkv && matrix < 2 ? p.heads.d / 2 : 16;
     second = T == 2 && out + distance < outputs;
 #pragma unroll
-    for (int t = 0; t < T; t++) bias[t] = residual[t] = 0.0f;
+    for (int t = 0; t < T; t++) {
+      bias[t] = residual[t] = 0.0f;
+      scale[t] = 1.0f;
+    }
     rotated = false;
     cosine = sine = 0.0f;
     slot = -1;
     if (!live) return;
+    if constexpr (scaled) {  // glu: the second panel is that of the other matrix
+      scale[0] = scale_of(p, matrix, out);
+      if (T == 2 && mode == Mode::glu) scale[T - 1] = scale_of(p, 1, out);
+      else if (second) scale[T - 1] = scale_of(p, matrix, out + distance);
+    }
     if (mode == Mode::linear) {
 #pragma unroll
       for (int t = 0; t < T; t++) {
@@ -246,7 +259,7 @@ __global__ void __launch_bounds__(kThreads, (kBlocksAtOnce<F, mode, C>))
   const int used = (blocks + per - 1) / per;
   for (int group = blockIdx.x; group < groups; group += kLoop ? int(gridDim.x) : groups) {
     Late<mode, T> late;
-    late.prepare(p, group, first_row, rows);
+    late.template prepare<has_row_scales(kType)>(p, group, first_row, rows);
     for (int u = 0; u < units; u += kDepth) {
       // From the last round on it is the next group's units that are brought on their way.
       const bool over = u + kDepth >= units, more = kLoop && group + int(gridDim.x) < groups;
@@ -282,6 +295,10 @@ __global__ void __launch_bounds__(kThreads, (kBlocksAtOnce<F, mode, C>))
         if (r < used) y[t] += v[r];
     }
     __syncthreads();  // the partial sums have been read
+    if constexpr (has_row_scales(kType)) {
+#pragma unroll
+      for (int t = 0; t < T; t++) y[t] = __fmul_rn(late.scale[t], y[t]);  // not to be contracted with what follows
+    }
     late.finish(p, y);
   }
 }
@@ -323,8 +340,11 @@ void product_decode(Context& context, Mode mode, const Product& p) {
   switch (p.w[0].dtype) {
     case DType::bf16: return choose_mode<WeightsBf16>(context, mode, p);
     case DType::q8_0: return choose_mode<WeightsQ8>(context, mode, p);
-    case DType::q4_0: return choose_mode<WeightsQ4<false>>(context, mode, p);
-    default: return choose_mode<WeightsQ4<true>>(context, mode, p);
+    case DType::i8: return choose_mode<WeightsBytes<DType::i8>>(context, mode, p);
+    case DType::f8_e4m3: return choose_mode<WeightsBytes<DType::f8_e4m3>>(context, mode, p);
+    case DType::q4_0: return choose_mode<WeightsQ4<DType::q4_0>>(context, mode, p);
+    case DType::i4_g128: return choose_mode<WeightsQ4<DType::i4_g128>>(context, mode, p);
+    default: return choose_mode<WeightsQ4<DType::q4_1>>(context, mode, p);
   }
 }
 

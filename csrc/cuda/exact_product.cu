@@ -32,7 +32,18 @@ GPU_INLINE void weights_of(const WeightView& w, const unsigned char* panel, int 
     }
     return;
   }
-  const uint32_t ds = load_word(panel + w.scales + int64_t(b) * 32 + (lane >> 2) * 4);
+  if (has_row_scales(w.dtype)) {
+    const uint32_t* p = reinterpret_cast<const uint32_t*>(panel + int64_t(b) * 512) + lane * 4 + h * 2;
+#pragma unroll
+    for (int r = 0; r < 4; r++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        const uint8_t q = uint8_t(load_word(p + (r >> 1)) >> (8 * ((r & 1) + 2 * e)));
+        v[r][e] = w.dtype == DType::i8 ? float(int8_t(q)) : e4m3_to_float(q);
+      }
+    return;
+  }
+  const uint32_t ds = load_word(panel + w.scales + int64_t(w.group_of(b)) * 32 + (lane >> 2) * 4);
   const float d[2] = {low_f16(ds), high_f16(ds)};
   float m[2] = {0.0f, 0.0f};
   if (w.dtype == DType::q4_1) {
@@ -50,7 +61,7 @@ GPU_INLINE void weights_of(const WeightView& w, const unsigned char* panel, int 
     return;
   }
   const uint32_t word = load_word(panel + q4_offset(b, w.blocks, lane) + h * 4);
-  const float zero = w.dtype == DType::q4_0 ? 8.0f : 0.0f;
+  const float zero = w.dtype == DType::q4_1 ? 0.0f : 8.0f;
 #pragma unroll
   for (int r = 0; r < 4; r++)
 #pragma unroll
@@ -117,6 +128,7 @@ __global__ void __launch_bounds__(kThreads, 2) exact_kernel(Product p, int rows_
     const int n = i & 15, c = i >> 4;
     float y = 0.0f;
     for (int r = 0; r < used; r++) y += s.part[r][c * kStride + n];
+    if (has_row_scales(w.dtype)) y = __fmul_rn(output_scale(w, panel_index * 16 + n), y);
     if (panel_index * 16 + n < w.n) finish_linear(p.out, first_row + c, panel_index * 16 + n, y);
   }
 }

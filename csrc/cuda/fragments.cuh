@@ -115,16 +115,54 @@ struct WeightsQ8 {
   }
 };
 
-template <bool kMin>
+// i8, f8_e4m3: words as in q8_0; the scale of an output is multiplied into the finished sum (product.cuh).
+template <DType type>
+struct WeightsBytes {
+  static constexpr DType kType = type;
+  static constexpr int kWords = 2;
+  struct Raw {
+    uint4 v[2];
+  };
+  GPU_INLINE static void load(Raw& raw, const WeightView& w, const unsigned char* panel, int b, int lane) {
+    const unsigned char* p = panel + int64_t(b) * 512 + lane * 16;
+    raw.v[0] = load_stream(p);
+    raw.v[1] = b + 1 < w.blocks ? load_stream(p + 512) : uint4{0, 0, 0, 0};
+  }
+  static constexpr int kUnitBytes = 1024, kScaleBytes = 0;
+  GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char*, bool, int lane) {
+#pragma unroll
+    for (int j = 0; j < 2; j++) raw.v[j] = *reinterpret_cast<const uint4*>(unit + j * 512 + lane * 16);
+  }
+  GPU_INLINE static void widen(uint32_t word, uint32_t& even, uint32_t& odd) {
+    if constexpr (type == DType::i8) widen_i8(word, even, odd);
+    else widen_e4m3(word, even, odd);
+  }
+  template <int J>
+  GPU_INLINE static void fragment(const Raw& raw, int h, uint32_t (&a)[4]) {
+    widen(h ? raw.v[J].z : raw.v[J].x, a[0], a[1]);
+    widen(h ? raw.v[J].w : raw.v[J].y, a[2], a[3]);
+  }
+  template <int J, int C>
+  GPU_INLINE static void accumulate(float (*acc)[4], const Raw&, const uint32_t (&a)[2][4], const uint32_t (*b)[2][2]) {
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+#pragma unroll
+      for (int c = 0; c < C; c++) mma_bf16(acc_of(acc, c), a[h], b[c][h]);
+  }
+};
+
+template <DType type>
 struct WeightsQ4 {
-  static constexpr DType kType = kMin ? DType::q4_1 : DType::q4_0;
+  static constexpr DType kType = type;
+  static constexpr bool kMin = type == DType::q4_1,
+                        kGroups = type == DType::i4_g128;  // kGroups: both blocks have one scale
   static constexpr int kWords = 1;
   struct Raw {
     uint4 v;  // block, half
     uint32_t d[2], m[2];
   };
   GPU_INLINE static void load(Raw& raw, const WeightView& w, const unsigned char* panel, int b, int lane) {
-    const unsigned char* d = panel + w.scales + int64_t(b) * 32 + (lane >> 2) * 4;
+    const unsigned char* d = panel + w.scales + int64_t(kGroups ? b / kGroupBlocks : b) * 32 + (lane >> 2) * 4;
     const bool second = b + 1 < w.blocks;
     if (second) {
       raw.v = load_stream(panel + int64_t(b >> 1) * 512 + lane * 16);
@@ -133,14 +171,14 @@ struct WeightsQ4 {
       raw.v = uint4{load_word(p), load_word(p + 4), 0, 0};
     }
     raw.d[0] = load_word(d);
-    raw.d[1] = second ? load_word(d + 32) : 0;
+    raw.d[1] = kGroups ? raw.d[0] : second ? load_word(d + 32) : 0;
     if (kMin) {
       const unsigned char* m = panel + w.mins + int64_t(b) * 32 + (lane >> 2) * 4;
       raw.m[0] = load_word(m);
       raw.m[1] = second ? load_word(m + 32) : 0;
     }
   }
-  static constexpr int kUnitBytes = 512, kScaleBytes = kMin ? 128 : 64;
+  static constexpr int kUnitBytes = 512, kScaleBytes = kMin ? 128 : kGroups ? 32 : 64;
   // alone: the unit has one block only.
   GPU_INLINE static void load_shared(Raw& raw, const unsigned char* unit, const unsigned char* scales, bool alone,
                                      int lane) {
@@ -148,7 +186,7 @@ struct WeightsQ4 {
     if (alone) raw.v = lane & 1 ? uint4{raw.v.z, raw.v.w, 0, 0} : uint4{raw.v.x, raw.v.y, 0, 0};
 #pragma unroll
     for (int j = 0; j < 2; j++) {
-      raw.d[j] = reinterpret_cast<const uint32_t*>(scales)[j * 8 + (lane >> 2)];
+      raw.d[j] = reinterpret_cast<const uint32_t*>(scales)[(kGroups ? 0 : j * 8) + (lane >> 2)];
       if (kMin) raw.m[j] = reinterpret_cast<const uint32_t*>(scales + 64)[j * 8 + (lane >> 2)];
     }
   }

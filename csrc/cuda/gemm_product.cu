@@ -92,6 +92,7 @@ __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
 
   // What this thread copies of every unit: addresses advance by a unit's bytes.
   constexpr int kPieces = F::kUnitBytes / 16, kOwnPieces = (kPanels * kPieces + kThreads - 1) / kThreads;
+  constexpr bool kGroups = F::kType == DType::i4_g128;  // two units have one scale
   constexpr int kScalePieces = F::kScaleBytes / 16, kOwnRows = R * 8 / kThreads;
   uint32_t from_w[kOwnPieces];  // offsets in 16 bytes
   bool have_w[kOwnPieces];
@@ -136,11 +137,11 @@ __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
     }
     if constexpr (kScalePieces > 0) {
       const int local = int(threadIdx.x) / kScalePieces, piece = int(threadIdx.x) % kScalePieces;
-      const bool ok = have_scale && (whole || (piece & 2) == 0);
+      const bool ok = have_scale && (whole || kGroups || (piece & 2) == 0);
+      const uint32_t step = kGroups ? uint32_t(u) / 2 * 2 : uint32_t(u) * 4;
       if (local < kPanels)
-        copy_async16(
-            &s.scales[local][piece * 16],
-            (kGlu && local >= kOwn ? p.w[1].data : w0.data) + int64_t(ok ? from_scale + uint32_t(u) * 4 : 0) * 16, ok);
+        copy_async16(&s.scales[local][piece * 16],
+                     (kGlu && local >= kOwn ? p.w[1].data : w0.data) + int64_t(ok ? from_scale + step : 0) * 16, ok);
     }
 #pragma unroll
     for (int j = 0; j < kOwnRows; j++) {
@@ -218,8 +219,13 @@ __global__ void __launch_bounds__(kThreadsOf<F>, 1) gemm_kernel(Gemm p) {
       for (int i = 0; i < 4; i++) {
         const int n = first_panel * 16 + n0 + mt * 16 + 8 * (i >> 1), row = row0 + c * 8 + (i & 1);
         if (row >= p.rows || n >= w0.n) continue;
-        if (kGlu) finish_glu(p.out, row, n, total_of(0, c, i), total_of(1, c, i));
-        else finish_linear(p.out, row, n, total_of(mt, c, i));
+        float y = total_of(kGlu ? 0 : mt, c, i), z = kGlu ? total_of(1, c, i) : 0;
+        if constexpr (has_row_scales(F::kType)) {
+          y = __fmul_rn(output_scale(w0, n), y);
+          if (kGlu) z = __fmul_rn(output_scale(p.w[1], n), z);
+        }
+        if (kGlu) finish_glu(p.out, row, n, y, z);
+        else finish_linear(p.out, row, n, y);
       }
 }
 
@@ -235,6 +241,9 @@ __global__ void __launch_bounds__(256) fold_kernel(Gemm p) {
 #pragma unroll
     for (int m = 0; m < (kGlu ? 2 : 1); m++)
       y[m] += p.partials[((int64_t(r) * (kGlu ? 2 : 1) + m) * p.rows + row) * width + n];
+  if (has_row_scales(p.w[0].dtype))
+#pragma unroll
+    for (int m = 0; m < (kGlu ? 2 : 1); m++) y[m] = __fmul_rn(output_scale(p.w[m], n), y[m]);
   if (kGlu) finish_glu(p.out, row, n, y[0], y[1]);
   else finish_linear(p.out, row, n, y[0]);
 }
@@ -325,8 +334,11 @@ void product_gemm(Context& context, Mode mode, const Product& product) {
   switch (p.w[0].dtype) {
     case DType::bf16: return choose<WeightsBf16>(context, glu, p);
     case DType::q8_0: return choose<WeightsQ8>(context, glu, p);
-    case DType::q4_0: return choose<WeightsQ4<false>>(context, glu, p);
-    default: return choose<WeightsQ4<true>>(context, glu, p);
+    case DType::i8: return choose<WeightsBytes<DType::i8>>(context, glu, p);
+    case DType::f8_e4m3: return choose<WeightsBytes<DType::f8_e4m3>>(context, glu, p);
+    case DType::q4_0: return choose<WeightsQ4<DType::q4_0>>(context, glu, p);
+    case DType::i4_g128: return choose<WeightsQ4<DType::i4_g128>>(context, glu, p);
+    default: return choose<WeightsQ4<DType::q4_1>>(context, glu, p);
   }
 }
 

@@ -15,13 +15,6 @@ struct PackArgs {
   WeightView out;
 };
 
-// The row of the file that becomes output n: 0,2,4,…,1,3,5,… within each head.
-GPU_INLINE int source_row(int n, int permute) {
-  if (permute == 0) return n;
-  const int half = permute / 2, i = n % permute;
-  return n - i + (i < half ? 2 * i : 2 * (i - half) + 1);
-}
-
 // Bytes at an unaligned address: file blocks are 18, 20 or 34 bytes long.
 GPU_INLINE uint32_t byte_at(const unsigned char* p) { return *p; }
 GPU_INLINE uint32_t half_at(const unsigned char* p) { return byte_at(p) | byte_at(p + 1) << 8; }

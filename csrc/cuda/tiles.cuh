@@ -6,9 +6,13 @@
 //   f32         block 2048 B: [h][r>>1][l][r&1][e] floats
 //   f16, bf16   block 1024 B: [h][l][r][e]
 //   q8_0        block  512 B: [l][h][r>>1] words; byte (r&1) + 2e, two's complement
+//   i8          as q8_0
+//   f8_e4m3     as q8_0, bytes of core/fp8.h
+//   i4_g128     as q4_0
 //   q4_0, q4_1  two blocks 512 B: [l][block][h] words; nibble r + 4e. A last block without a pair: [l][h], 256 B
-//   d, m        [block][i] of two halves: rows i and i + 8
+//   d, m        [block][i] of two halves: rows i and i + 8; i4_g128: [group of four blocks][i]; i8, f8_e4m3: [row] floats
 #pragma once
+#include "core/fp8.h"
 #include "core/tiles.h"
 #include "cuda/gpu.cuh"
 
@@ -21,6 +25,9 @@ struct WeightView {  // passed by value to kernels
   int blocks;  // of 32 inputs
   int panels;  // of 16 outputs
   int64_t panel_bytes, scales, mins;
+
+  // Of a panel's scales, that of block b.
+  GPU_INLINE int group_of(int b) const { return dtype == DType::i4_g128 ? b / kGroupBlocks : b; }
 };
 
 inline WeightView weight_view(const Tensor& w) {
@@ -34,6 +41,11 @@ inline WeightView weight_view(const Tensor& w) {
           s.panel_bytes,
           s.scales,
           s.mins};
+}
+
+// What a finished sum of output n is multiplied with, where a format has a scale for each output.
+GPU_INLINE float output_scale(const WeightView& w, int n) {
+  return reinterpret_cast<const float*>(w.data + int64_t(n >> 4) * w.panel_bytes + w.scales)[n & 15];
 }
 
 // Byte offset inside a panel of the value words of block b for lane l: q4 formats (two words).
@@ -55,7 +67,12 @@ GPU_INLINE float weight_at(const WeightView& w, int n, int k) {
     return w.dtype == DType::f16 ? to_float(f16{bits}) : to_float(bf16{bits});
   }
   const int pair = (row & 7) * 2 + (row >> 3);
-  const float d = to_float(reinterpret_cast<const f16*>(panel + w.scales)[b * 16 + pair]);
+  if (has_row_scales(w.dtype)) {
+    const unsigned char q = panel[int64_t(b) * 512 + lane * 16 + (h * 2 + (r >> 1)) * 4 + (r & 1) + 2 * e];
+    const float d = reinterpret_cast<const float*>(panel + w.scales)[row];
+    return __fmul_rn(d, w.dtype == DType::i8 ? float(int8_t(q)) : e4m3_to_float(q));
+  }
+  const float d = to_float(reinterpret_cast<const f16*>(panel + w.scales)[w.group_of(b) * 16 + pair]);
   if (w.dtype == DType::q8_0) {
     const int8_t q =
         reinterpret_cast<const int8_t*>(panel + int64_t(b) * 512)[lane * 16 + (h * 2 + (r >> 1)) * 4 + (r & 1) + 2 * e];
@@ -63,7 +80,7 @@ GPU_INLINE float weight_at(const WeightView& w, int n, int k) {
   }
   const uint32_t word = reinterpret_cast<const uint32_t*>(panel + q4_offset(b, w.blocks, lane))[h];
   const float q = float(word >> (4 * r + 16 * e) & 15u);
-  if (w.dtype == DType::q4_0) return d * (q - 8.0f);
+  if (w.dtype != DType::q4_1) return d * (q - 8.0f);
   const float m = to_float(reinterpret_cast<const f16*>(panel + w.mins)[b * 16 + pair]);
   return fmaf(d, q, m);
 }

@@ -77,12 +77,8 @@ Value alloc(const CallbackInfo& info) {
     if (shape.size() != 2)
       throw Error("EYRIE_SHAPE", "a packed weight has 2 dimensions, got " + std::to_string(shape.size()));
     const DTypeInfo d = dtype_info(t.dtype);
-    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16 || t.dtype == DType::i8 ||
-        t.dtype == DType::f8_e4m3)
+    if (t.dtype == DType::i32 || t.dtype == DType::u8 || t.dtype == DType::u16)
       throw Error("EYRIE_DTYPE", std::string(d.name) + " is no weight format");
-    if (shape[1] % d.block)
-      throw Error("EYRIE_SHAPE",
-                  std::string("a ") + d.name + " weight needs K divisible by 32, got " + std::to_string(shape[1]));
     t.layout = Layout::tiles;
     bytes = size_t(tile_bytes(t.dtype, shape[0], shape[1]));
   } else {
@@ -178,7 +174,8 @@ Value write(const CallbackInfo& info) {
   Stream& st = stream(info, 0);
   Slot& s = slot(info, 1);
   if (!s.storage->writable()) invalid("write: the tensor is a read-only mapped file");
-  if (s.tensor.layout != Layout::dense) invalid("write: the tensor is a packed weight; use pack_weight");
+  if (s.tensor.layout != Layout::dense)
+    invalid("write: the tensor is a packed weight; use pack_weight or quantize_weight");
   require_dense(s.tensor, "write");
   if (info.Length() < 3 || !info[2].IsTypedArray()) invalid("write: data must be a typed array");
   const auto array = info[2].As<Napi::TypedArray>();

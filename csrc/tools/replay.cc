@@ -27,13 +27,6 @@ Tensor dense(DType dtype, std::initializer_list<int64_t> shape, void* data, Devi
   return t;
 }
 
-// Row n of a packed weight is this row of its source (`permute`: pack_weight).
-int64_t source_row(int64_t n, int permute) {
-  if (permute <= 0) return n;
-  const int64_t i = n % permute, half = permute / 2;
-  return n - i + (i < half ? 2 * i : 2 * (i - half) + 1);
-}
-
 float source_value(DType dtype, const char* row, int64_t k) {
   const DTypeInfo info = dtype_info(dtype);
   const char* block = row + k / info.block * info.block_bytes;

@@ -1,6 +1,6 @@
 import { EyrieError } from '../errors.ts';
 import { cast, packWeight } from '../ops/weights.ts';
-import type { WeightFormat } from '../tensor/dtype.ts';
+import type { FileFormat } from '../tensor/dtype.ts';
 import type { Stream } from '../tensor/stream.ts';
 import { MappedFile, type Tensor, type Weight } from '../tensor/tensor.ts';
 import type { TensorInfo, WeightFile } from '../weights/index.ts';
@@ -94,7 +94,7 @@ export class WeightLoader {
     const map = this.#map(info.file);
     const view = map.view('u8', [info.bytes], info.offset);
     try {
-      return this.#keep(packWeight(view, info.dtype as WeightFormat, shape, permute));
+      return this.#keep(packWeight(view, info.dtype as FileFormat, shape, permute));
     } finally {
       this.#done(map, view, info.bytes);
     }

@@ -14,6 +14,14 @@ export interface NativeOps {
    */
   pack_weight(stream: number, src: Handle, permute: number, out: Handle): void;
   /**
+   * Quantises a matrix of f32, f16 or bf16 into fragment tiles of out's format, for instance while a model is loaded (reference:
+   * docstring of quantizeWeight). i8, f8_e4m3: a scale for each output. q4_0, i4_g128: a scale for each 32 or 128 inputs of an output, the one of
+   * nine candidates with the least squared error. What is not finite, or too large for an f16 scale, makes the scale NaN. `permute`: as pack_weight's.
+   *
+   * `src:any[N,K]^ permute:i32 -> out:w[N,K]`
+   */
+  quantize_weight(stream: number, src: Handle, permute: number, out: Handle): void;
+  /**
    * Converts between dense float types, element by element, rounding to nearest even.
    *
    * `src:any[L]^ -> out:any[L]`
@@ -179,6 +187,7 @@ export interface NativeOps {
 /** The table as data. */
 export const OPS: readonly { name: keyof NativeOps; signature: string }[] = [
   { name: 'pack_weight', signature: 'src:u8[L]^ permute:i32 -> out:w[N,K]' },
+  { name: 'quantize_weight', signature: 'src:any[N,K]^ permute:i32 -> out:w[N,K]' },
   { name: 'cast', signature: 'src:any[L]^ -> out:any[L]' },
   { name: 'embed', signature: 'table:w[V,D] ids:i32[T] pos:f32[P,D]? positions:i32[T]? scale:f32 -> out:f[T,D]' },
   { name: 'take_rows', signature: 'x:f~[T,D] rows:i32[R] -> out:f[R,D]' },

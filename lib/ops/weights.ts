@@ -1,4 +1,4 @@
-import type { DType, WeightFormat } from '../tensor/dtype.ts';
+import type { DType, FileFormat, QuantizedFormat } from '../tensor/dtype.ts';
 import { type Tensor, Weight } from '../tensor/tensor.ts';
 import { dim, handle, type Maybe, output, table } from './call.ts';
 
@@ -10,13 +10,37 @@ import { dim, handle, type Maybe, output, table } from './call.ts';
  */
 export function packWeight(
   src: Tensor,
-  format: WeightFormat,
+  format: FileFormat,
   shape: readonly [number, number],
   permute: number = 0,
 ): Weight {
   const out = new Weight(src.stream, format, shape);
   try {
     table().pack_weight(src.stream.id, src.handle, permute, out.handle);
+  } catch (error) {
+    out.dispose();
+    throw error;
+  }
+  return out;
+}
+
+/**
+ * Quantises a matrix of floats into packed tiles of 8 or 4 bits.
+ *
+ * - `i8`: d = max|w| / 127 for each output, q = rint(w / d), value d q.
+ * - `f8_e4m3`: d = max|w| / 448 for each output, q the nearest number of e4m3 (Micikevicius et al. 2022), value d q.
+ * - `i4_g128`, `q4_0`: for each 128 or 32 inputs of an output an f16 scale d, value d (q - 8), q in 0..15: of d = -m / s, m the value of
+ *   largest magnitude and s = 7, 7.25 … 9, the one with the least squared error.
+ *
+ * A row or group with a value that is not finite (or, with 4 bits, beyond 458528) gets the scale NaN, so that its outputs are NaN.
+ * @param src f32, f16 or bf16 [outputs N, inputs K]; may be a view of a mapped file
+ * @param permute head size: reorders the rows of each head from interleaved to half rotary pairing; 0 keeps them
+ */
+export function quantizeWeight(src: Tensor, format: QuantizedFormat, permute: number = 0): Weight {
+  const shape = [dim(src, 0, 'quantize_weight', 'src'), dim(src, 1, 'quantize_weight', 'src')] as const;
+  const out = new Weight(src.stream, format, shape);
+  try {
+    table().quantize_weight(src.stream.id, src.handle, permute, out.handle);
   } catch (error) {
     out.dispose();
     throw error;

@@ -2,8 +2,12 @@ import { EyrieError } from '../errors.ts';
 
 /** Element types of dense tensors. */
 export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'u8' | 'u16' | 'f8_e4m3' | 'i8';
+/** Formats of packed weight matrices that lie in files. */
+export type FileFormat = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_1';
+/** Formats that `quantizeWeight` makes of matrices of floats. */
+export type QuantizedFormat = 'i8' | 'f8_e4m3' | 'i4_g128' | 'q4_0';
 /** Formats of packed weight matrices. */
-export type WeightFormat = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_1';
+export type WeightFormat = FileFormat | QuantizedFormat;
 
 /** Typed arrays that carry tensor data; f16, bf16 and f8_e4m3 travel as their bits. */
 export type TensorData = Float32Array | Int32Array | Uint8Array | Uint16Array | Int8Array;

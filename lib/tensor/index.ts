@@ -1,5 +1,5 @@
 export { Arena } from './arena.ts';
-export type { DType, TensorData, WeightFormat } from './dtype.ts';
+export type { DType, FileFormat, QuantizedFormat, TensorData, WeightFormat } from './dtype.ts';
 export { DTYPE_BYTES, sizeOf } from './dtype.ts';
 export type { StreamOptions } from './stream.ts';
 export { Graph, Stream } from './stream.ts';

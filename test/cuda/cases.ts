@@ -21,6 +21,7 @@ import {
   type Pages,
   packWeight,
   pagedAttention,
+  quantizeWeight,
   rope,
   type Stream,
   sample,
@@ -35,7 +36,7 @@ import {
 } from '../../lib/ops/index.ts';
 import { bf16Bits, f16Bits } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
-import { FORMATS, randomMatrix, upload } from '../ops/matrix.ts';
+import { FILE_FORMATS, FORMATS, randomMatrix, upload } from '../ops/matrix.ts';
 
 /** Seeded tensors on one stream, disposed together. */
 export class Scope {
@@ -247,12 +248,21 @@ const preparedTrees = (b: number, q: number): Case => ({
 
 /** Every op of the table, in shapes that take each way through its kernels: whole tiles, tails, one row, many. */
 export const CASES: Record<keyof NativeOps, Case[]> = {
-  pack_weight: cases(FORMATS, (format) => ({
+  pack_weight: cases(FILE_FORMATS, (format) => ({
     what: `${format} [40,96]`,
     call(s) {
       const { bytes } = randomMatrix(s.random, format, 40, 96);
       const src = s.from('u8', [bytes.length], bytes);
       return [s.keep(packWeight(src, format, [40, 96])), s.keep(packWeight(src, format, [40, 96], 8))];
+    },
+  })),
+  quantize_weight: cases(['i8', 'f8_e4m3', 'i4_g128', 'q4_0'] as const, (format) => ({
+    what: `${format} [40,172]`,
+    call(s) {
+      return [
+        s.keep(quantizeWeight(s.normal([40, 172]), format)),
+        s.keep(quantizeWeight(s.normal([40, 172], 'bf16'), format, 8)),
+      ];
     },
   })),
   cast: cases([1, 33, 2049], (n) => ({

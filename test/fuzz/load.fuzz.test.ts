@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { native } from '../../lib/native/load.ts';
-import { cast, type DType, MappedFile, packWeight, Stream, type WeightFormat } from '../../lib/ops/index.ts';
+import { cast, type DType, type FileFormat, MappedFile, packWeight, Stream } from '../../lib/ops/index.ts';
 import { openWeights, type WeightFile } from '../../lib/weights/index.ts';
 import { Random } from '../helpers/random.ts';
 
@@ -70,7 +70,7 @@ async function loadAll(stream: Stream, file: WeightFile): Promise<number> {
       const [rows, columns] = shape;
       if (shape.length === 2 && PACKED.has(dtype)) {
         using view = mapped.view('u8', [bytes], offset);
-        packWeight(view, dtype as WeightFormat, [rows!, columns!]).dispose();
+        packWeight(view, dtype as FileFormat, [rows!, columns!]).dispose();
       } else if (FLOATS.has(dtype)) {
         using view = mapped.view(dtype as DType, [shape.reduce((a, b) => a * b, 1)], offset);
         cast(view, 'f32').dispose();

@@ -1,17 +1,33 @@
-import { packWeight, type Stream, Tensor, type Weight, type WeightFormat } from '../../lib/ops/index.ts';
+import {
+  type FileFormat,
+  packWeight,
+  type QuantizedFormat,
+  quantizeWeight,
+  type Stream,
+  Tensor,
+  type Weight,
+  type WeightFormat,
+} from '../../lib/ops/index.ts';
 import { bf16Bits, f16Bits, fromBf16, fromF16 } from '../helpers/floats.ts';
 import type { Random } from '../helpers/random.ts';
+import { quantized } from './quantized.ts';
 
-export const FORMATS: readonly WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
+export const FILE_FORMATS: readonly FileFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
+/** Those that only quantize_weight makes. */
+export const MADE_FORMATS = ['i8', 'f8_e4m3', 'i4_g128'] as const satisfies QuantizedFormat[];
+export const FORMATS: readonly WeightFormat[] = [...FILE_FORMATS, ...MADE_FORMATS];
 
+/** Whether files hold it in blocks of 32. */
 export const isQuantised = (format: WeightFormat): boolean => format.startsWith('q');
+export const isMade = (format: WeightFormat): format is 'i8' | 'f8_e4m3' | 'i4_g128' =>
+  MADE_FORMATS.some((f) => f === format);
 
-/** A matrix [N,K] as a file stores it, and what its bytes mean. */
+/** A matrix [N,K] as a file stores it (formats that no file has: as f32), and what its bytes mean. */
 export interface Matrix {
   format: WeightFormat;
   shape: readonly [number, number];
   bytes: Uint8Array;
-  /** [N,K] integers of quantised formats (q4_0: 0..15, not centred), else the values */
+  /** [N,K] integers of quantised formats (q4_0, i4_g128: 0..15, not centred), else the values */
   q: Float64Array;
   /** [N,K/32]: the value is d * q + m; float formats: 1 and 0 */
   d: Float64Array;
@@ -24,7 +40,7 @@ export function weightAt(a: Matrix, n: number, k: number): number {
   const b = n * Math.ceil(K / 32) + (k >> 5);
   const q = a.q[n * K + k]!;
   if (a.format === 'q4_1') return a.d[b]! * q + a.m[b]!;
-  return a.d[b]! * (a.format === 'q4_0' ? q - 8 : q);
+  return a.d[b]! * (a.format === 'q4_0' || a.format === 'i4_g128' ? q - 8 : q);
 }
 
 export function randomMatrix(random: Random, format: WeightFormat, N: number, K: number): Matrix {
@@ -37,7 +53,11 @@ export function randomMatrix(random: Random, format: WeightFormat, N: number, K:
     d: new Float64Array(N * blocks).fill(1),
     m: new Float64Array(N * blocks),
   };
-  if (format === 'f32') {
+  if (isMade(format)) {
+    const v = random.normal(N * K);
+    a.bytes = new Uint8Array(v.buffer);
+    Object.assign(a, quantized(format, v, N, K));
+  } else if (format === 'f32') {
     const v = random.normal(N * K);
     a.q.set(v);
     a.bytes = new Uint8Array(v.buffer);
@@ -72,6 +92,10 @@ export function randomMatrix(random: Random, format: WeightFormat, N: number, K:
 }
 
 export function upload(stream: Stream, a: Matrix, permute: number = 0): Weight {
+  if (isMade(a.format)) {
+    using src = Tensor.from(stream, 'f32', a.shape, new Float32Array(a.bytes.buffer));
+    return quantizeWeight(src, a.format, permute);
+  }
   const src = Tensor.from(stream, 'u8', [a.bytes.length], a.bytes);
   const w = packWeight(src, a.format, a.shape, permute);
   src.dispose();
