@@ -1,6 +1,6 @@
 // What the default arithmetic does to a model: mean KL divergence to its f32 arithmetic, perplexities, and how often the best
 // token is the same, over the windows of a text.
-//   node bench/accuracy.mjs MODEL FILE [--tokens 8192] [--window 1024] [--json FILE]
+//   node bench/accuracy.mjs MODEL FILE [--tokens 8192] [--window 1024] [--kv DTYPE] [--weights FORMAT] [--json FILE]
 import { readFile, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { load } from '../dist/index.js';
@@ -12,17 +12,24 @@ const { values, positionals } = parseArgs({
     window: { type: 'string', default: '1024' },
     json: { type: 'string' },
     kv: { type: 'string' },
+    weights: { type: 'string' },
   },
 });
 const [modelPath, textPath] = positionals;
 if (!textPath) {
-  console.error('usage: node bench/accuracy.mjs MODEL FILE [--tokens N] [--window N] [--json FILE]');
+  console.error(
+    'usage: node bench/accuracy.mjs MODEL FILE [--tokens N] [--window N] [--kv DTYPE] [--weights FORMAT] [--json FILE]',
+  );
   process.exit(2);
 }
 const window = Number(values.window);
 const options = { contextLength: window, maxSequences: 1 };
 const exact = await load(modelPath, { ...options, activations: 'f32' });
-const fast = await load(modelPath, { ...options, ...(values.kv ? { kvDtype: values.kv } : {}) });
+const fast = await load(modelPath, {
+  ...options,
+  ...(values.kv ? { kvDtype: values.kv } : {}),
+  ...(values.weights ? { weights: values.weights } : {}),
+});
 const ids = (await exact.tokenizer.encode(await readFile(textPath, 'utf8'), { bos: false })).slice(
   0,
   Number(values.tokens),
@@ -73,6 +80,7 @@ const report = {
   model: modelPath.split('/').pop(),
   level: fast.stream.name,
   kvDtype: fast.engine.options.kvDtype,
+  weights: values.weights ?? 'as in the file',
   tokens: ids.length,
   window,
   perplexityF32: Math.exp(nllExact / scored),

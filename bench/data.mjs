@@ -1,9 +1,33 @@
 // Tensors and weights with contents: memory that was never written is one shared page of zeros, and reads of it cost nothing.
-import { DTYPE_BYTES, packWeight, Tensor } from '../dist/ops/index.js';
+import { DTYPE_BYTES, packWeight, quantizeWeight, Tensor } from '../dist/ops/index.js';
 
 /** Bytes of 32 values of each weight format. */
-const BLOCK_BYTES = { f32: 128, f16: 64, bf16: 64, q8_0: 34, q4_0: 18, q4_1: 20 };
-export const FORMATS = /** @type {const} */ (['f32', 'bf16', 'f16', 'q8_0', 'q4_0', 'q4_1']);
+const BLOCK_BYTES = {
+  f32: 128,
+  f16: 64,
+  bf16: 64,
+  q8_0: 34,
+  q4_0: 18,
+  q4_1: 20,
+  i8: 32,
+  f8_e4m3: 32,
+  i4_g128: 16.5,
+};
+export const FORMATS = /** @type {const} */ ([
+  'f32',
+  'bf16',
+  'f16',
+  'q8_0',
+  'q4_0',
+  'q4_1',
+  'i8',
+  'f8_e4m3',
+  'i4_g128',
+]);
+/** Formats that no file has: made of bf16. */
+export const isMade = (format) => ['i8', 'f8_e4m3', 'i4_g128'].includes(format);
+/** The format that a source of the format has. */
+export const sourceFormat = (format) => (isMade(format) ? 'bf16' : format);
 
 export function blockBytes(format) {
   return BLOCK_BYTES[format];
@@ -77,16 +101,27 @@ export function randomMatrixBytes(format, [n, k]) {
   return tile(blocks, total);
 }
 
+/** A weight of u8 bytes in the source format. */
+export function makeWeight(bytes, format, [n, k], permute = 0) {
+  if (!isMade(format)) return packWeight(bytes, format, [n, k], permute);
+  const floats = bytes.view([n, k], { dtype: 'bf16' });
+  try {
+    return quantizeWeight(floats, format, permute);
+  } finally {
+    floats.dispose();
+  }
+}
+
 /** A packed weight of random values. */
 export function randomWeight(stream, format, shape) {
-  const bytes = randomMatrixBytes(format, shape);
+  const bytes = randomMatrixBytes(sourceFormat(format), shape);
   const src = Tensor.from(
     stream,
     'u8',
     [bytes.byteLength],
     new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
   );
-  const w = packWeight(src, format, shape);
+  const w = makeWeight(src, format, shape);
   src.dispose();
   return w;
 }

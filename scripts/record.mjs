@@ -102,7 +102,7 @@ try {
       byOp.get(r.op).push(r);
     }
   }
-  const parts = [Buffer.from('EYRIEREC'), Buffer.from([1, 0, 0, 0])];
+  const parts = [Buffer.from('EYRIEREC'), Buffer.from([2, 0, 0, 0])];
   const size = (list) => list.reduce((n, r) => n + r.body.length, 0);
   let left = Number(options.mb) * 2 ** 20;
   // Small ops first: what they leave is shared by the others.
@@ -127,7 +127,9 @@ try {
     });
     const [name] = readdirSync(large);
     // Without the packing: gpu-tests packs every weight anyway.
-    const kept = [...records(join(large, name))].filter((r) => r.op !== 'pack_weight').map((r) => r.body);
+    const kept = [...records(join(large, name))]
+      .filter((r) => !['pack_weight', 'quantize_weight'].includes(r.op))
+      .map((r) => r.body);
     const all = Buffer.concat([...parts.slice(0, 2), ...kept]);
     writeFileSync(join(folder, 'large.rec'), all);
     rmSync(large, { recursive: true });

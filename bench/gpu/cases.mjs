@@ -247,7 +247,7 @@ function gemm() {
         }
       }
       // The formats of a prompt of 512 tokens.
-      for (const format of quick ? ['q4_0'] : ['bf16', 'q8_0', 'q4_0']) {
+      for (const format of quick ? ['q4_0'] : ['bf16', 'q8_0', 'q4_0', 'i8', 'f8_e4m3', 'i4_g128']) {
         const [t, rows, k] = quick ? [32, 128, 128] : [512, 14336, 4096];
         const s = new Scope(stream);
         try {
@@ -378,6 +378,9 @@ export const CASES = [
   model('1B', 'bf16', { 1: { share: 0.8 } }, { rows: [1, 8] }),
   model('1B', 'q8_0', {}),
   model('1B', 'q4_0', { 1: { share: 0.55 } }),
+  model('1B', 'i8', {}),
+  model('1B', 'f8_e4m3', {}),
+  model('1B', 'i4_g128', { 1: { share: 0.55 } }),
   model('8B', 'q4_0', { 1: { share: 0.7 } }),
   model('8B', 'bf16', { 1: { share: 0.9 } }, { rows: [1, 64] }),
 ];

@@ -1,8 +1,8 @@
 // Models of a given shape with random weights, packed on the device itself: no file, and the host sends one small block.
 
 import { LlamaModel } from '../../dist/internals.js';
-import { packWeight, Tensor } from '../../dist/ops/index.js';
-import { blockBytes, randomMatrixBytes } from '../data.mjs';
+import { Tensor } from '../../dist/ops/index.js';
+import { blockBytes, makeWeight, randomMatrixBytes, sourceFormat } from '../data.mjs';
 
 const shared = {
   family: 'llama',
@@ -83,7 +83,7 @@ class RandomLoader {
     this.#stream = stream;
     this.#format = format;
     // A power of two of whole blocks, repeated; one such block is all that crosses the bus at a time.
-    const block = randomMatrixBytes(format, [8192, 4096]);
+    const block = randomMatrixBytes(sourceFormat(format), [8192, 4096]);
     const bytes = new Uint8Array(block.buffer, block.byteOffset, block.byteLength);
     this.#source = Tensor.empty(stream, 'u8', [largest]);
     for (let at = 0; at < largest; at += bytes.length) {
@@ -95,13 +95,14 @@ class RandomLoader {
   }
 
   matrix(_name, [n, k], permute = 0) {
-    const bytes = bytesOf(this.#format, n, k);
+    const from = sourceFormat(this.#format);
+    const bytes = bytesOf(from, n, k);
     // Other values for every matrix: the source is read from another block on.
-    const room = Math.floor((this.#source.size - bytes) / (16 * blockBytes(this.#format)));
-    const offset = room > 0 ? ((this.#matrices++ * 7919) % room) * 16 * blockBytes(this.#format) : 0;
+    const room = Math.floor((this.#source.size - bytes) / (16 * blockBytes(from)));
+    const offset = room > 0 ? ((this.#matrices++ * 7919) % room) * 16 * blockBytes(from) : 0;
     const view = this.#source.view([bytes], { offset });
     try {
-      return packWeight(view, this.#format, [n, k], permute);
+      return makeWeight(view, this.#format, [n, k], permute);
     } finally {
       view.dispose();
     }
@@ -124,8 +125,8 @@ class RandomLoader {
 export async function syntheticModel(stream, shape, format, positions) {
   const config = configOf(shape);
   const largest = Math.max(
-    bytesOf(format, config.vocabSize, config.hiddenSize),
-    bytesOf(format, config.intermediateSize, config.hiddenSize),
+    bytesOf(sourceFormat(format), config.vocabSize, config.hiddenSize),
+    bytesOf(sourceFormat(format), config.intermediateSize, config.hiddenSize),
   );
   const loader = new RandomLoader(stream, format, largest);
   try {

@@ -103,7 +103,7 @@ std::string shapes_of(const Launch& launch) {
 
 // What a packed weight was made of.
 struct Source {
-  DType dtype;
+  DType dtype, type;  // of the weight, of the bytes: u8 where they are in the weight's own format
   int64_t n, k;
   int32_t permute;
   Bytes bytes;
@@ -137,14 +137,15 @@ class Recorder {
     }
     backend.run(launch);
     std::lock_guard lock(mutex_);
-    if (strcmp(launch.op->name, "pack_weight") == 0) remember(launch);
+    if (strcmp(launch.op->name, "pack_weight") == 0 || strcmp(launch.op->name, "quantize_weight") == 0)
+      remember(launch);
     if (wanted) write(launch, shapes, regions);
   }
 
  private:
   void remember(const Launch& launch) {
     const Tensor &src = launch.call.tensor[0], &out = launch.call.tensor[2];
-    Source s{out.dtype, out.shape[0], out.shape[1], int32_t(launch.call.scalar[1]), {}};
+    Source s{out.dtype, src.dtype, out.shape[0], out.shape[1], int32_t(launch.call.scalar[1]), {}};
     const size_t bytes = extent(src);
     if (bytes <= largest_) s.bytes.assign(static_cast<const char*>(src.data), bytes);
     weights_[out.data] = std::move(s);
@@ -214,6 +215,7 @@ class Recorder {
       put(r, t.shape[0]);
       put(r, t.shape[1]);
       put(r, s.permute);
+      put(r, s.type);
       put(r, uint64_t(s.bytes.size()));
       r += s.bytes;
     }

@@ -10,7 +10,7 @@
 //     0 scalar   f64
 //     1 absent   an optional tensor that was not given
 //     2 tensor   u8 dtype, u8 rank, i64 shape[rank], i64 stride[rank] (elements), u32 region, u64 byte offset in it
-//     3 weight   u8 dtype, i64 N, i64 K, i32 permute, u64 bytes, the row-major bytes that it was packed from: devices differ in
+//     3 weight   u8 dtype, i64 N, i64 K, i32 permute, u8 dtype of the source (u8: pack_weight), u64 bytes, the row-major bytes that it was made from: devices differ in
 //                their tiles
 //     4 weight that this launch makes: u8 dtype, i64 N, i64 K
 #pragma once
@@ -21,7 +21,7 @@
 namespace eyrie {
 
 constexpr char kRecordMagic[] = "EYRIEREC";
-constexpr uint32_t kRecordVersion = 1;
+constexpr uint32_t kRecordVersion = 2;
 enum class RecordKind : uint8_t { scalar, absent, tensor, weight, made };
 
 // The backend itself, or one that records what it runs when EYRIE_RECORD is set. At most EYRIE_RECORD_LIMIT (60) records of an op are

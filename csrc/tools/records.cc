@@ -69,6 +69,7 @@ RecordArgument read_argument(Reader& r) {
       a.tensor.shape[1] = r.get<int64_t>();
       if (a.kind == RecordKind::made) break;
       a.permute = r.get<int32_t>();
+      a.source_type = dtype_of(r);
       a.source = r.bytes(r.get<uint64_t>());
       break;
     default: throw Error("EYRIE_FILE", "a record has an argument of an unknown kind");

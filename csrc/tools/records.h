@@ -20,6 +20,7 @@ struct RecordArgument {
   uint32_t region = 0;
   uint64_t offset = 0;
   int permute = 0;
+  DType source_type = DType::u8;  // u8: in the weight's own format (pack_weight), else floats (quantize_weight)
   std::vector<char> source;  // of a weight
 };
 

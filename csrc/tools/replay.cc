@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/quantize.h"
 #include "core/tiles.h"
 #include "tools/compare.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 constexpr char kGuard = char(0xa5);
 
-Tensor dense(DType dtype, std::initializer_list<int64_t> shape, void* data, DeviceKind device) {
+Tensor dense(DType dtype, const std::vector<int64_t>& shape, void* data, DeviceKind device) {
   Tensor t;
   t.dtype = dtype;
   t.device = device;
@@ -38,6 +39,32 @@ float source_value(DType dtype, const char* row, int64_t k) {
   const int byte = static_cast<unsigned char>(block[head + i % 16]);
   const float q = float(i < 16 ? byte & 15 : byte >> 4);
   return dtype == DType::q4_0 ? d * (q - 8) : d * q + to_float(DType::f16, block + 2);
+}
+
+// The values of an output of quantize_weight, whose scales and codes are those of core/quantize.h.
+std::vector<float> quantized_row(DType dtype, DType type, const char* row, int64_t k) {
+  std::vector<float> x(size_t((k + kGroupInputs - 1) / kGroupInputs * kGroupInputs));
+  uint32_t top = 0;
+  for (int64_t i = 0; i < k; i++) {
+    x[size_t(i)] = flushed(to_float(type, row + i * dtype_info(type).block_bytes));
+    top = std::max(top, float_to_bits(x[size_t(i)]) & 0x7fffffffu);
+  }
+  std::vector<float> y(static_cast<size_t>(k));
+  const RowScale scale = row_scale(top, dtype == DType::i8 ? 127.0f : 448.0f);
+  const int64_t size = dtype == DType::i4_g128 ? kGroupInputs : kBlock;
+  for (int64_t i = 0; i < k; i++) {
+    float& v = y[size_t(i)];
+    const float at = x[size_t(i)];
+    if (dtype == DType::i8) {
+      v = scale.d * float(code_i8(at, scale.inverse));
+    } else if (dtype == DType::f8_e4m3) {
+      v = scale.d * e4m3_to_float(code_e4m3(at, scale.inverse));
+    } else {
+      const uint16_t d = scale_i4(&x[size_t(i / size * size)], int(size));
+      v = f16_to_float(d) * float(code_i4(at, inverse_i4(d)) - 8);
+    }
+  }
+  return y;
 }
 
 }  // namespace
@@ -71,13 +98,15 @@ Replay::Placed Replay::place(const RecordRegion& region, Placed p) {
 }
 
 std::shared_ptr<Storage> Replay::pack(const RecordArgument& weight) {
-  const Op& op = op_named("pack_weight");
+  const bool floats = weight.source_type != DType::u8;
+  const Op& op = op_named(floats ? "quantize_weight" : "pack_weight");
   auto packed =
       backend_.allocate(size_t(tile_bytes(weight.tensor.dtype, weight.tensor.shape[0], weight.tensor.shape[1])));
   Call call = {};
   // Host memory, as when a model is loaded.
-  call.tensor[0] =
-      dense(DType::u8, {int64_t(weight.source.size())}, const_cast<char*>(weight.source.data()), DeviceKind::cpu);
+  const auto shape = floats ? std::vector<int64_t>{weight.tensor.shape[0], weight.tensor.shape[1]}
+                            : std::vector<int64_t>{int64_t(weight.source.size())};
+  call.tensor[0] = dense(weight.source_type, shape, const_cast<char*>(weight.source.data()), DeviceKind::cpu);
   if (weight.source.empty()) call.tensor[0].data = packed->data();
   call.scalar[1] = weight.permute;
   call.tensor[2] = weight.tensor;
@@ -87,7 +116,8 @@ std::shared_ptr<Storage> Replay::pack(const RecordArgument& weight) {
   return packed;
 }
 
-std::string Replay::check_packed(const Tensor& weight, const std::vector<char>& source, int permute) {
+std::string Replay::check_packed(const Tensor& weight, DType source_type, const std::vector<char>& source,
+                                 int permute) {
   const int64_t n = weight.shape[0], k = weight.shape[1];
   if (n == 0 || k == 0) return "";
   const Op& op = op_named("embed");
@@ -103,12 +133,15 @@ std::string Replay::check_packed(const Tensor& weight, const std::vector<char>& 
   launch(op, call, {ids, out});
   std::vector<float> got(static_cast<size_t>(n * k));
   backend_.copy_out(got.data(), out->data(), got.size() * 4);
-  const DTypeInfo info = dtype_info(weight.dtype);
+  const DTypeInfo info = dtype_info(source_type == DType::u8 ? weight.dtype : source_type);
   const int64_t row_bytes = k / info.block * info.block_bytes;
   for (int64_t i = 0; i < n; i++) {
     const char* row = source.data() + source_row(i, permute) * row_bytes;
+    const std::vector<float> made =
+        source_type == DType::u8 ? std::vector<float>() : quantized_row(weight.dtype, source_type, row, k);
     for (int64_t j = 0; j < k; j++) {
-      const float want = source_value(weight.dtype, row, j), have = got[size_t(i * k + j)];
+      const float want = made.empty() ? source_value(weight.dtype, row, j) : made[size_t(j)],
+                  have = got[size_t(i * k + j)];
       // d * q + m may be rounded once or twice.
       const float room = weight.dtype == DType::q4_1 ? 1e-6f * (std::fabs(want) + 1) : 0;
       if (std::fabs(have - want) <= room || (std::isnan(have) && std::isnan(want)) || have == want) continue;
@@ -195,8 +228,8 @@ Outcome Replay::run(const Record& record) {
       backend_.copy_out(got.data(), weights[i]->data(), got.size());
       same(placed.size(), std::move(got), "the packed weight");
       if (run == 0)
-        outcome.problem =
-            check_packed(call.tensor[i], record.regions[record.arguments[0].region].before, int(call.scalar[1]));
+        outcome.problem = check_packed(call.tensor[i], record.arguments[0].tensor.dtype,
+                                       record.regions[record.arguments[0].region].before, int(call.scalar[1]));
     }
   }
   return outcome;

@@ -23,7 +23,7 @@ class Replay {
   // Throws EYRIE_UNSUPPORTED when the device has no kernel.
   Outcome run(const Record& record);
   // "" when a packed weight holds the values of its source, as `embed` reads them.
-  std::string check_packed(const Tensor& weight, const std::vector<char>& source, int permute);
+  std::string check_packed(const Tensor& weight, DType source_type, const std::vector<char>& source, int permute);
 
  private:
   struct Placed {

@@ -3,9 +3,9 @@ import { KV_DTYPES } from '../kv/dtype.ts';
 import { formatBytes } from '../tensor/memory.ts';
 import type { MachineInfo } from './machine-info.ts';
 import type { ModelInfo } from './model-info.ts';
-import { integer, type LoadFlags } from './options.ts';
+import { integer, type LoadFlags, weightsOption } from './options.ts';
 
-type InfoFlags = Pick<LoadFlags, 'context' | 'activations' | 'kvDtype'> & { json?: true };
+type InfoFlags = Pick<LoadFlags, 'context' | 'activations' | 'weights' | 'kvDtype'> & { json?: true };
 
 export function infoCommand(): Command {
   return new Command('info')
@@ -14,6 +14,7 @@ export function infoCommand(): Command {
     .option('--json', 'prints one object')
     .option('--context <n>', 'longest text the memory is planned for (default: as in a load)', integer(2))
     .addOption(new Option('--activations <type>', 'as in a load').choices(['auto', 'f32']).default('auto'))
+    .addOption(weightsOption('as in a load'))
     .addOption(new Option('--kv-dtype <type>', 'as in a load').choices(KV_DTYPES))
     .action(info);
 }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { engineOptions, type LoadOptions, type MemoryPlan, planMemory } from '../engine/index.ts';
 import { tokenizerSource } from '../engine/tokenizer-source.ts';
 import { EyrieError } from '../errors.ts';
-import { type ModelConfig, openModel } from '../models/index.ts';
+import { type ModelConfig, openModel, weightBytes } from '../models/index.ts';
 import { elementCount, openWeights, readJsonFile, type WeightFile } from '../weights/index.ts';
 
 const SHOWN = [
@@ -33,7 +33,7 @@ export interface ModelInfo {
   tokenizer: { present: boolean; reason: string | null; addsBos: boolean; chatTemplate: boolean };
 }
 
-export interface PlanOptions extends Pick<LoadOptions, 'activations' | 'kvDtype'> {
+export interface PlanOptions extends Pick<LoadOptions, 'activations' | 'weights' | 'kvDtype'> {
   context?: number;
 }
 
@@ -99,5 +99,5 @@ function formatsOf(weights: WeightFile): ModelInfo['formats'] {
 function planOf(file: WeightFile, c: ModelConfig, options: PlanOptions): MemoryPlan & { context: number } {
   const { context, ...rest } = options;
   const engine = engineOptions(c, { ...rest, ...(context === undefined ? {} : { contextLength: context }) });
-  return { context: engine.contextLength, ...planMemory(c, file.totalBytes, engine) };
+  return { context: engine.contextLength, ...planMemory(c, weightBytes(file, options.weights), engine) };
 }

@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { GenerateOptions, LoadOptions } from '../engine/index.ts';
 import { KV_DTYPES } from '../kv/dtype.ts';
+import { QUANTIZATIONS } from '../models/quantization.ts';
 import { SAMPLING_COLUMNS } from '../native/ops.gen.ts';
 import { resolveSampling, type SamplingParams } from '../sampling/params.ts';
 
@@ -70,7 +71,8 @@ export function addLoadOptions(command: Command, { context = true } = {}): Comma
       new Option('--activations <type>', 'f32 rounds nothing; auto rounds inputs of matrices to bf16')
         .choices(['auto', 'f32'])
         .default('auto'),
-    );
+    )
+    .addOption(weightsOption('quantises matrices of floats while loading (default: what the file has)'));
   if (context) addContext(command);
   return command.addOption(
     new Option(
@@ -80,12 +82,16 @@ export function addLoadOptions(command: Command, { context = true } = {}): Comma
   );
 }
 
+export function weightsOption(description: string): Option {
+  return new Option('--weights <format>', description).choices(QUANTIZATIONS);
+}
+
 function addContext(command: Command): void {
   command.option('--context <n>', "longest text in tokens (default: the model's, at most 4096)", integer(2));
 }
 
 /** The flags of {@link addLoadOptions} and {@link addGenerateOptions}; absent ones are absent keys. */
-export type LoadFlags = Pick<LoadOptions, 'threads' | 'device' | 'activations' | 'kvDtype'> & {
+export type LoadFlags = Pick<LoadOptions, 'threads' | 'device' | 'activations' | 'weights' | 'kvDtype'> & {
   context?: number;
 };
 export type GenerateFlags = Omit<SamplingParams, 'logitBias' | 'allowedIds'> & {
@@ -96,7 +102,7 @@ export type GenerateFlags = Omit<SamplingParams, 'logitBias' | 'allowedIds'> & {
 export function loadOptions(flags: LoadFlags): LoadOptions {
   const { context } = flags;
   return {
-    ...pick(flags, ['threads', 'device', 'activations', 'kvDtype']),
+    ...pick(flags, ['threads', 'device', 'activations', 'weights', 'kvDtype']),
     ...(context === undefined ? {} : { contextLength: context }),
   };
 }

@@ -2,11 +2,14 @@ import { EyrieError } from '../errors.ts';
 import type { KvDType } from '../kv/cache.ts';
 import {
   type Activations,
+  checkQuantization,
   type LlamaModel,
   loadWeights,
   type ModelConfig,
   type ModelFiles,
   openModel,
+  type Quantization,
+  weightBytes,
 } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/index.ts';
 import { boundAllocator, externalMemory, trimMemory } from '../tensor/memory.ts';
@@ -36,6 +39,11 @@ export interface LoadOptions {
   level?: string;
   /** `'auto'` rounds the inputs of quantised and bf16 matrices to bf16; `'f32'` rounds nothing and keeps an f32 cache. @default 'auto' */
   activations?: Activations;
+  /**
+   * Quantises the model's matrices of f32, f16 or bf16 while they are loaded: `'int8'` and `'fp8'` (e4m3) with a scale for each output,
+   * `'int4'` and `'int4-g128'` with one for each 32 or 128 inputs, embedding and head then int8. @default what the file has
+   */
+  weights?: Quantization;
   /** Longest sequence in tokens. @default the model's, at most 4096 */
   contextLength?: number;
   /** Tokens in the KV cache over all sequences. @default contextLength */
@@ -91,8 +99,9 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   boundAllocator();
   const files = await openModel(path);
   const { config } = files;
+  checkQuantization(options.weights);
   const { device, memory } = chooseDevice(path, options.device, (d) =>
-    planMemory(config, files.weights.totalBytes, engineOptions(config, options, d), d),
+    planMemory(config, weightBytes(files.weights, options.weights), engineOptions(config, options, d), d),
   );
   const engine = engineOptions(config, options, device);
   const { contextLength } = engine;
@@ -110,6 +119,7 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
     model = await loadWeights(files, stream, {
       activations: options.activations ?? 'auto',
       positions: contextLength,
+      weights: options.weights,
       onProgress: (done, total) => options.onProgress?.({ stage: 'weights', done, total, memory }),
     });
     const { source: tokenizerFiles, tokenizer } = await tokenizing;

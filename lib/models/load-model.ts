@@ -7,6 +7,7 @@ import type { ModelConfig } from './config.ts';
 import { configFromGguf } from './gguf-config.ts';
 import { configFromHf } from './hf-config.ts';
 import { type Activations, LlamaModel } from './llama.ts';
+import type { Quantization } from './quantization.ts';
 import { readVector } from './read-vector.ts';
 import { familyOfArchitecture, familyOfGguf } from './registry.ts';
 import { type LoadProgress, WeightLoader } from './weight-loader.ts';
@@ -61,9 +62,14 @@ async function ggufConfig(weights: WeightFile): Promise<ModelConfig> {
 export async function loadWeights(
   files: ModelFiles,
   stream: Stream,
-  options: { activations: Activations; positions: number; onProgress?: LoadProgress | undefined },
+  options: {
+    activations: Activations;
+    positions: number;
+    weights?: Quantization | undefined;
+    onProgress?: LoadProgress | undefined;
+  },
 ): Promise<LlamaModel> {
-  const loader = new WeightLoader(stream, files.weights, options.onProgress);
+  const loader = new WeightLoader(stream, files.weights, options.onProgress, options.weights);
   try {
     return await LlamaModel.load(stream, files.config, loader, {
       ...options,

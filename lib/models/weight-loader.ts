@@ -1,10 +1,11 @@
 import { EyrieError } from '../errors.ts';
-import { cast, packWeight } from '../ops/weights.ts';
+import { cast, packWeight, quantizeWeight } from '../ops/weights.ts';
 import type { FileFormat } from '../tensor/dtype.ts';
 import type { Stream } from '../tensor/stream.ts';
 import { MappedFile, type Tensor, type Weight } from '../tensor/tensor.ts';
 import type { TensorInfo, WeightFile } from '../weights/index.ts';
 import { ggufName } from './names.ts';
+import { type Quantization, quantizedFormat } from './quantization.ts';
 
 const MATRIX_FORMATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1']);
 const VECTOR_FORMATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16']);
@@ -13,7 +14,7 @@ const VECTOR_FORMATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16']);
 export type LoadProgress = (done: number, total: number) => void;
 
 /**
- * Turns named tensors of a file into packed weights and f32 vectors on a stream, values kept exactly. Packing is enqueued; each
+ * Turns named tensors of a file into packed weights and f32 vectors on a stream, values kept exactly unless matrices are to be quantised. Packing is enqueued; each
  * mapped page is given back once it was read, so that a model is never in memory twice.
  */
 export class WeightLoader {
@@ -21,11 +22,13 @@ export class WeightLoader {
   readonly #file: WeightFile;
   readonly #maps = new Map<string, MappedFile>();
   readonly #progress: LoadProgress | undefined;
+  readonly #quantization: Quantization | undefined;
   readonly #made: (Tensor | Weight)[] = [];
   #read = 0;
   #reported = 0;
 
-  constructor(stream: Stream, file: WeightFile, progress?: LoadProgress) {
+  constructor(stream: Stream, file: WeightFile, progress?: LoadProgress, quantization?: Quantization) {
+    this.#quantization = quantization;
     this.#stream = stream;
     this.#file = file;
     this.#progress = progress;
@@ -92,9 +95,16 @@ export class WeightLoader {
   matrix(name: string, shape: readonly [number, number], permute: number = 0): Weight {
     const info = this.#require(name, shape, MATRIX_FORMATS);
     const map = this.#map(info.file);
-    const view = map.view('u8', [info.bytes], info.offset);
+    const format = this.#quantization && quantizedFormat(this.#file.path, info, this.#quantization);
+    const view = format
+      ? map.view(info.dtype as 'f32' | 'f16' | 'bf16', shape, info.offset)
+      : map.view('u8', [info.bytes], info.offset);
     try {
-      return this.#keep(packWeight(view, info.dtype as FileFormat, shape, permute));
+      return this.#keep(
+        format
+          ? quantizeWeight(view, format, permute)
+          : packWeight(view, info.dtype as FileFormat, shape, permute),
+      );
     } finally {
       this.#done(map, view, info.bytes);
     }

@@ -37,6 +37,7 @@ describe('usage errors: exit code 2, the option, its range and what came', () =>
     [['run', 'x', '--device', 'gpu'], /--device <name>'.* auto, cpu or cuda:N, got 'gpu'/],
     [['run', 'x', '--activations', 'f8'], /--activations <type>' argument 'f8'.*auto, f32/],
     [['run', 'x', '--kv-dtype', 'f8'], /--kv-dtype <type>' argument 'f8'.*f32, f16, bf16, f8_e4m3, i8/],
+    [['run', 'x', '--weights', 'q4'], /--weights <format>' argument 'q4'.*int8, fp8, int4, int4-g128/],
     [['chat'], /missing required argument 'model'/],
     [['perplexity', TINY], /missing required argument 'file'/],
     [['perplexity', TINY, 'x', '--window', '1'], /--window <n>'.* integer >= 2, got '1'/],

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { Engine, type EngineOptions } from '../../lib/engine/index.ts';
-import { loadWeights, openModel } from '../../lib/models/index.ts';
+import { loadWeights, openModel, type Quantization } from '../../lib/models/index.ts';
 import type { Drawn, SamplingParams } from '../../lib/sampling/index.ts';
 import { Stream, type StreamOptions } from '../../lib/tensor/index.ts';
 
@@ -18,11 +18,13 @@ export async function makeEngine(
   name: string,
   engine: Partial<EngineOptions> = {},
   stream: StreamOptions = { threads: 2 },
+  weights?: Quantization,
 ) {
   const s = new Stream(stream);
   const model = await loadWeights(await openModel(goldenModel(name)), s, {
     activations: 'auto',
     positions: 256,
+    weights,
   });
   const e = new Engine(model, {
     contextLength: 256,
