@@ -212,7 +212,7 @@ const parts = [
   // Sizes of models take the emulation too long.
   replay('gpu-tests', 'tests', 150, [], hasGpu && existsSync(large) ? [large] : []),
   vitest('ops', ['test/ops', 'test/cuda'], 240),
-  vitest('models', ['test/models'], 180),
+  vitest('models', ['test/models', 'test/engine/kv-dtype.test.ts', 'test/engine/weights.test.ts'], 180),
   tool('memcheck', 150, 10),
   tool('racecheck', 150, 6),
   tool('synccheck', 100, 6),

@@ -111,6 +111,33 @@ def sdpa(backend=None):
         return graph_us([call] * 8)
 
 
+def flashinfer_decode(tensor_cores):
+    """The same with pages of 16 tokens in a random order; its kernels are built on first use."""
+    import flashinfer
+
+    info["flashinfer"] = flashinfer.__version__
+    batch, length, heads, kv_heads, dims, page = 32, 4096, 32, 8, 128, 16
+    pages = batch * length // page
+    q = torch.randn(batch, heads, dims, device=device, dtype=torch.bfloat16)
+    k = torch.randn(pages, page, kv_heads, dims, device=device, dtype=torch.bfloat16)
+    cache = (k, torch.randn_like(k))
+    workspace = torch.empty(256 << 20, dtype=torch.uint8, device=device)
+    wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=tensor_cores)
+    wrapper.plan(
+        torch.arange(batch + 1, dtype=torch.int32, device=device) * (length // page),
+        torch.randperm(pages, device=device).to(torch.int32),
+        torch.full((batch,), page, dtype=torch.int32, device=device),
+        heads,
+        kv_heads,
+        dims,
+        page,
+        q_data_type=torch.bfloat16,
+        kv_data_type=torch.bfloat16,
+    )
+    out = torch.empty_like(q)
+    return graph_us([lambda: wrapper.run(q, cache, out=out)] * 8)
+
+
 def sampling(rows):
     vocabulary, k, p = 128256, 40, 0.95
     copies = [torch.randn(rows, vocabulary, device=device) * 3 for _ in range(max(2, min(64, 200_000_000 // (4 * rows * vocabulary))))]
@@ -133,6 +160,12 @@ def sampling(rows):
 case("bf16 matmul 8192³ (cuBLAS)", matmul, tflops=lambda us: 2 * 8192**3 / us / 1e6)
 kv_bytes = 4 * 32 * 4096 * 8 * 128
 case("SDPA, contiguous cache, decode 32 x 4096, 32/8 heads of 128", sdpa, gbps=lambda us: kv_bytes / us / 1e3)
+for tensor_cores in (False, True):
+    case(
+        f"FlashInfer, paged decode 32 x 4096, 32/8 heads of 128{', tensor cores' if tensor_cores else ''}",
+        lambda: flashinfer_decode(tensor_cores),
+        gbps=lambda us: kv_bytes / us / 1e3,
+    )
 for rows in (1, 64):
     case(f"topk 40 + softmax + top-p + draw, V=128256, {rows} rows", lambda: sampling(rows))
 
