@@ -9,3 +9,4 @@ export { KvCache } from './kv/cache.ts';
 export { LlamaModel } from './models/index.ts';
 export { BatchBuffer } from './nn/forward-batch.ts';
 export { resolveSampling, Sampler } from './sampling/index.ts';
+export { openWeights } from './weights/index.ts';

@@ -8,10 +8,20 @@ namespace {
 
 inline PageView view_of(const Tensor& t) {
   const int64_t bytes = dtype_info(t.dtype).block_bytes;
-  return {static_cast<const unsigned char*>(t.data), t.stride[0] * bytes, t.stride[1] * bytes, t.stride[2] * bytes};
+  const int64_t page = t.stride[0] * bytes, slot = t.stride[2] * bytes;
+  return {static_cast<const unsigned char*>(t.data),
+          page,
+          t.stride[1] * bytes,
+          slot,
+          unsigned(page / 16),
+          unsigned(slot / 16)};
 }
 inline bool aligned(const PageView& v) {
   return !((reinterpret_cast<uintptr_t>(v.data) | uintptr_t(v.page) | uintptr_t(v.head) | uintptr_t(v.slot)) & 15);
+}
+// Whether every place of a pool of `pages` has 32 bits in units of 16 bytes.
+inline bool in_reach(const PageView& v, int64_t pages) {
+  return v.page >= 0 && v.slot >= 0 && v.page / 16 * pages < (int64_t(1) << 32);
 }
 
 // Scales of rows, where there are any, are copied eight at a time.
@@ -73,8 +83,8 @@ void paged_attention(const Call& call, Context& context) {
   a.fault = fault_at(context);
   const DType type = p.k_pages->dtype;
   const BothScales scales = {scales_of(p.k_scale, p.k_scales), scales_of(p.v_scale, p.v_scales)};
-  if (p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && aligned(scales.k) && aligned(scales.v) && p.B > 0 &&
-      p.M > 0 && attend_tensor_cores(a, type, scales, p, context))
+  if (p.S % kStep == 0 && aligned(a.k) && aligned(a.v) && in_reach(a.k, p.N) && in_reach(a.v, p.N) &&
+      aligned(scales.k) && aligned(scales.v) && p.B > 0 && p.M > 0 && attend_tensor_cores(a, type, scales, p, context))
     return;
   attend_general(a, type, scales, context);
 }

@@ -19,6 +19,7 @@ constexpr float kLog2e = 1.4426950408889634f, kInfinity = __builtin_huge_valf(),
 struct PageView {
   const unsigned char* data;
   int64_t page, head, slot;  // strides in bytes
+  unsigned page16, slot16;  // the same in units of 16 bytes, in which a place of the pool has 32 bits
 };
 
 struct Args {  // passed by value to kernels

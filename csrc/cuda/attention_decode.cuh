@@ -1,6 +1,6 @@
 // Paged attention for few rows a request: what the kernel's blocks share. A chunk is done by a group of warps instead of by one:
-// each scores its share of the steps, all take the softmax of the whole chunk, and each does its share of the values' columns, so
-// that the sums are those of a unit (attention.cuh), bit for bit, in less time. What a warp multiplies
+// each scores its share of the steps and makes their probabilities, once all have the chunk's maxima, and each does its share of the
+// values' columns, so that the sums are those of a unit (attention.cuh), bit for bit, in less time. What keys and values a warp multiplies
 // it has copied itself: half a chunk of keys or values is a stage, in a ring of the warp's own.
 #pragma once
 #include "cuda/attention_ring.cuh"
@@ -30,15 +30,18 @@ struct Decode {
   static constexpr int scales = kRowScales<T> ? 2 * kChunk : 0;  // of a chunk: of its keys, of its values
   static constexpr int state = D + 4;  // floats of a partial result
   static constexpr int most_groups = D <= 64 ? 4 : D <= 128 ? 2 : 1;
-  static_assert(most_groups == 1 || columns / 8 * team <= 2 * kSteps, "a group's values fit where its scores were");
+  static constexpr int kept = most_groups == 1 ? 1 : columns / 8 * team;
   struct Group {
-    float4 scores[2 * kSteps][32];  // later the values that group 0 folds
+    uint4 probabilities[kSteps][32];  // operands of the tensor cores
+    float2 parts[kSteps][32];  // their sums over a lane's columns
+    float maxima[team][kRows];
+    float4 values[kept][32];  // that group 0 folds
     float4 sums[32];
   };
   struct Fixed {
     int last;
     Request request;  // to be read when needed: registers are short
-    alignas(16) RowInfo rows[most_groups * team][kRows];
+    alignas(16) RowInfo rows[most_groups * team][kRows + 1];
     alignas(16) Operand<T> q[kRows * q_pitch];
   };
   static constexpr size_t fixed = (sizeof(Fixed) + 127) / 128 * 128;

@@ -89,6 +89,14 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
     load_queries_together<T, D>(a, r, j, unit * kRows, x.q);
     __syncthreads();
 
+    // The queries stay in registers where those suffice.
+    constexpr bool kHeld = D <= 128;
+    uint32_t queries[kHeld ? D / 16 : 1][4];
+    if constexpr (kHeld) {
+#pragma unroll
+      for (int i = 0; i < D / 16; i++) load_matrix4<false>(queries[i], query_at_lane<T, D>(x.q) + i * 16);
+    }
+
     // Partial results: of a chunk, a head, a packed row of the call.
     const auto partials = [&](int chunk) {
       return a.partials + ((int64_t(chunk) * a.J + int(blockIdx.y)) * a.T + x.request.row) * a.G * M::state;
@@ -110,40 +118,73 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
       }
       const auto seen = [&](int i) { return start + i * kStep + kStep > u.low && start + i * kStep < u.high; };
       feed.enter(a, later, stride);
-#pragma unroll 1
+      // The warp's own steps: scores, logits, maxima; then, with the chunk's maxima, probabilities for all warps of the group.
+      const bool upper = u.packed - u.first_row > 8;
+      constexpr int kOwn = 2 * M::steps;
+      const auto step_of = [&](int n) { return n / M::steps * kHalfSteps + member * M::steps + n % M::steps; };
+      auto& shared = area[group];
+      float s[2 * kOwn][4] = {}, high[2];
+#pragma unroll
       for (int half = 0; half < 2; half++) {
         wait_pending(4 * p.ring - 1);
         __syncwarp();
 #pragma unroll
-        for (int n = 0; n < M::steps; n++) {
-          const int i = half * kHalfSteps + member * M::steps + n;
-          float s0[4] = {}, s1[4] = {};
-          const T* keys = at + feed.keys(half) + (n * kStep + key_row()) * M::k_pitch;
-          if (live && seen(i)) score_step<T, D>(s0, s1, x.q, keys);
-          if constexpr (kRowScales<T>) {
-            if (live) scale_step(s0, s1, of_chunk + i * kStep);
+        for (int n = half * M::steps; n < (half + 1) * M::steps; n++) {
+          const T* keys = at + feed.keys(half) + (n % M::steps * kStep + key_row()) * M::k_pitch;
+          if (live && seen(step_of(n))) {
+            if constexpr (kHeld)
+              score_step_by<T, D>(s[2 * n], s[2 * n + 1], keys, [&](uint32_t (&q)[4], int at) {
+#pragma unroll
+                for (int r = 0; r < 4; r++) q[r] = queries[at][r];
+              });
+            else score_step<T, D>(s[2 * n], s[2 * n + 1], x.q, keys);
           }
-          area[group].scores[2 * i][lane] = make_float4(s0[0], s0[1], s0[2], s0[3]);
-          area[group].scores[2 * i + 1][lane] = make_float4(s1[0], s1[1], s1[2], s1[3]);
+          if constexpr (kRowScales<T>) {
+            if (live) scale_step(s[2 * n], s[2 * n + 1], of_chunk + step_of(n) * kStep);
+          }
         }
         __syncwarp();
         feed.issue_keys(a, at, of_later, later, half);
       }
+      if (live) make_logits<kOwn>(a, u, start, s, step_of);
+      row_maxima<kOwn>(s, high, upper);
+      if ((lane & 3) == 0) {
+        shared.maxima[member][lane >> 2] = high[0];
+        shared.maxima[member][8 + (lane >> 2)] = high[1];
+      }
+      __syncthreads();
+#pragma unroll
+      for (int w = 0; w < M::team; w++) {
+        high[0] = fmaxf(high[0], shared.maxima[w][lane >> 2]);
+        high[1] = fmaxf(high[1], shared.maxima[w][8 + (lane >> 2)]);
+      }
+#pragma unroll
+      for (int n = 0; n < kOwn; n++) {
+        float part[2];
+        uint32_t packed[4];
+        exponentiate_step(s[2 * n], s[2 * n + 1], high, part, upper);
+        if constexpr (kRowScales<T>) {
+          if (live) weigh_step(s[2 * n], s[2 * n + 1], of_chunk + kChunk + step_of(n) * kStep);
+        }
+        pack_step<T>(packed, s[2 * n], s[2 * n + 1]);
+        shared.parts[step_of(n)][lane] = make_float2(part[0], part[1]);
+        shared.probabilities[step_of(n)][lane] = uint4{packed[0], packed[1], packed[2], packed[3]};
+      }
       __syncthreads();
       float m[2] = {-kInfinity, -kInfinity}, l[2] = {}, o[C / 8][4] = {};
-      uint32_t probabilities[kSteps][4];
-      {
-        float s[2 * kSteps][4];
+      if (live) {
+        float sum[2] = {};
 #pragma unroll
-        for (int n = 0; n < 2 * kSteps; n++) load_floats<4>(s[n], &area[group].scores[n][lane].x);
-        if (live) softmax_chunk(a, u, start, s, m, l, u.packed - u.first_row > 8);
-        if constexpr (kRowScales<T>) {
-          if (live) {
-#pragma unroll
-            for (int i = 0; i < kSteps; i++) weigh_step(s[2 * i], s[2 * i + 1], of_chunk + kChunk + i * kStep);
-          }
+        for (int i = 0; i < kSteps; i++) {
+          const float2 part = shared.parts[i][lane];
+          sum[0] += part.x;
+          sum[1] += part.y;
         }
-        pack_chunk<T>(probabilities, s);
+        close_rows(u, start, high, sum, m, l);
+        if (!upper) {
+          m[1] = -kInfinity;
+          l[1] = 0;
+        }
       }
 #pragma unroll 1
       for (int half = 0; half < 2; half++) {
@@ -152,12 +193,15 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
         if (live && member < M::column_warps) {
           const T* v = at + feed.values(half) + value_row() * M::v_pitch;
 #pragma unroll
-          for (int i = 0; i < kHalfSteps; i++)
-            if (seen(half * kHalfSteps + i)) value_step<T, C>(o, probabilities[i], v + i * kStep * M::v_pitch);
+          for (int i = 0; i < kHalfSteps; i++) {
+            if (!seen(half * kHalfSteps + i)) continue;
+            const uint4 w = shared.probabilities[half * kHalfSteps + i][lane];
+            const uint32_t weights[4] = {w.x, w.y, w.z, w.w};
+            value_step<T, C>(o, weights, v + i * kStep * M::v_pitch);
+          }
         }
         __syncwarp();
         feed.issue_values(a, at, later, half);
-        rotate<kHalfSteps>(probabilities);
       }
       if (active > 1) {
         if (live) {
@@ -165,7 +209,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
           if (member < M::column_warps) store_values<T, D, C>(u, rows, member * C, o);
           if (member == 0) store_sums<D>(u, rows, m, l, feed.steps.bad);
         }
-        __syncthreads();  // the scores are read
+        __syncthreads();  // the probabilities are read
         continue;
       }
       if (feed.steps.bad) m[0] = m[1] = __uint_as_float(0x7fc00000u);
@@ -180,7 +224,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
         if (group > 0) {
 #pragma unroll
           for (int n = 0; n < C / 8; n++)
-            area[group].scores[member * (C / 8) + n][lane] = make_float4(o[n][0], o[n][1], o[n][2], o[n][3]);
+            area[group].values[member * (C / 8) + n][lane] = make_float4(o[n][0], o[n][1], o[n][2], o[n][3]);
           if (member == 0) area[group].sums[lane] = make_float4(m[0], m[1], l[0], l[1]);
         }
         __syncthreads();
@@ -191,7 +235,7 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
             const float gm[2] = {sums.x, sums.y}, gl[2] = {sums.z, sums.w};
 #pragma unroll
             for (int n = 0; n < C / 8; n++)
-              load_floats<4>(o[n], &area[g].scores[(member * (C / 8) + n) % (2 * kSteps)][lane].x);
+              load_floats<4>(o[n], &area[g].values[(member * (C / 8) + n) % M::kept][lane].x);
             fold_sums(state, f, gm, gl);
             fold_values<C, C>(state, f, 0, o);
           }

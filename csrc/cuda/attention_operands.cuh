@@ -44,7 +44,7 @@ constexpr int kValueTiles = 4 / sizeof(T);  // of eight columns, that one load o
 template <class T, int D>
 struct Shape {
   // Of the values that a run works on: what registers can hold.
-  static constexpr int columns = D <= 128 ? D : sizeof(T) == 1 ? D / 4 : D / 2;
+  static constexpr int columns = D < 128 || (D == 128 && !kRowScales<T>) ? D : sizeof(T) == 1 ? 64 : D / 2;
   static constexpr int parts = D / columns;
   // Of them at a time where a folded state is held too.
   static constexpr int pass = columns <= 64 ? columns : sizeof(T) == 1 && columns % 64 ? columns / 3 : columns / 2;

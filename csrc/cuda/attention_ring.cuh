@@ -30,7 +30,7 @@ struct Memory {  // shared
     Run run;  // of the block, with what remains of its list: read when needed
     Request request;  // of a tree's run
     int list, item, end;
-    alignas(16) RowInfo rows[kWarps][kRows];
+    alignas(16) RowInfo rows[kWarps][kRows + 1];
     alignas(16) f16 value_scales[kWarps][kRowScales<T> ? kChunk : 8];  // of a warp's chunk
     alignas(16) f16 tree_scales[2][kRowScales<T> ? 2 * kChunk : 8];  // of the rows of a tree's chunk (keys, values)
     alignas(16) T zeros[S::k_pitch];
@@ -87,6 +87,35 @@ GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Ste
                           int low, int high) {
   constexpr unsigned piece = 16 / sizeof(T), per_row = C / piece;
   static_assert(rows * per_row % threads == 0);
+  // A warp's steps that are seen whole: their rows lie one behind the other, so that one address serves a step.
+  if constexpr (threads == 32 && 32 % per_row == 0) {
+    constexpr int together = 32 / per_row;  // rows of one instruction
+    const unsigned lane = opaque(threadIdx.x) & 31;
+    T* const lane_to = to + lane / per_row * pitch + lane % per_row * piece;
+    const unsigned char* const lane_from = from.data + offset + lane / per_row * from.slot + lane % per_row * 16;
+#pragma unroll
+    for (int s = 0; s < rows / kStep; s++) {
+      const int step = first_step + s, at = start + step * kStep;
+      const int page = __shfl_sync(~0u, steps.page, step), in_page = __shfl_sync(~0u, steps.in_page, step);
+      if (page >= 0 && at >= low && at + kStep <= high) {
+        const unsigned place = unsigned(page) * from.page16 + unsigned(in_page) * from.slot16;
+        const unsigned char* p = lane_from + uint64_t(place) * 16;
+#pragma unroll
+        for (int k = 0; k < kStep / together; k++)
+          copy_async16(lane_to + (s * kStep + k * together) * pitch, p + k * together * from.slot, true);
+        continue;
+      }
+#pragma unroll 1
+      for (int k = 0; k < kStep / together; k++) {
+        const int row = k * together + int(lane / per_row);
+        const bool valid = page >= 0 && at + row >= low && at + row < high;
+        const unsigned char* p = from.data;
+        if (valid) p = lane_from + page * from.page + int64_t(in_page + k * together) * from.slot;
+        copy_async16(lane_to + (s * kStep + k * together) * pitch, p, valid);
+      }
+    }
+    return;
+  }
   const unsigned thread = opaque(threads == 32 ? threadIdx.x & 31 : threadIdx.x);
 #pragma unroll
   for (int k = 0; k < int(rows * per_row) / threads; k++) {

@@ -15,14 +15,19 @@ struct Unit {
   int first_row, packed;  // the unit's first row, and rows of the request in all
   int low, high;  // positions that some row of the warp's sees: [low, high)
 
+  // Whether every row sees the whole chunk at `start`: what they all see stands behind the rows.
+  GPU_INLINE bool inside(int start) const {
+    const RowInfo all = rows[kRows - int(threadIdx.x & 31) / 4];
+    return start >= all.first && start + kChunk <= all.position;
+  }
   GPU_INLINE int row(int h) const { return first_row + int(threadIdx.x & 31) / 4 + 8 * h; }
 };
 
 // Packed rows [first_row, first_row + 16) of kv head j; `info` is the warp's.
 GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row, RowInfo* info) {
-  const int lane = threadIdx.x & 31;
+  const int lane = int(opaque(threadIdx.x) & 31);
   Unit u = {info + lane / 4, first_row, r.tokens * a.G, 0, 0};
-  int low = 0x7fffffff, high = 0;
+  int low = 0x7fffffff, high = 0, last_low = 0, first_high = 0x7fffffff;
   __syncwarp();
   if (lane < kRows) {
     RowInfo x = {-1, 0, 0, 0};  // no row: sees nothing
@@ -35,14 +40,17 @@ GPU_INLINE Unit unit_at(const Args& a, const Request& r, int j, int first_row, R
       x.first = first_seen(a, x.position);
       x.factor = a.softcap != 0 ? scale / a.softcap : scale * kLog2e;
       x.slope = a.alibi ? a.alibi[j * a.G + row % a.G] * kLog2e : 0;
-      low = x.first;
-      high = x.position + 1;
+      low = last_low = x.first;
+      high = first_high = x.position + 1;
     }
     info[lane] = x;
   }
   __syncwarp();
   u.low = __reduce_min_sync(~0u, low);
   u.high = __reduce_max_sync(~0u, high);
+  const RowInfo all = {__reduce_min_sync(~0u, first_high), __reduce_max_sync(~0u, last_low), 0, 0};
+  if (lane == 0) info[kRows] = all;
+  __syncwarp();
   return u;
 }
 
@@ -67,10 +75,10 @@ GPU_INLINE void load_queries(const Args& a, const Request& r, int j, int first_r
   __syncwarp();
 }
 
-// Scores of one step: k is this lane's row for ldmatrix, that of token (lane / 16) * 8 + lane % 8 of the step.
-template <class T, int D>
-GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const Operand<T>* q, const T* k) {
-  const Operand<T>* a_at = query_at_lane<T, D>(q);
+// Scores of one step: k is this lane's row for ldmatrix, that of token (lane / 16) * 8 + lane % 8 of the step; query(a, i) gives the A operand
+// of inputs 16 i.
+template <class T, int D, class Query>
+GPU_INLINE void score_step_by(float (&s0)[4], float (&s1)[4], const T* k, const Query& query) {
   const T* b_at = key_at_lane(k);
 #pragma unroll
   for (int i = 0; i < D / kKeyColumns<T>; i++) {
@@ -79,11 +87,16 @@ GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const Operand<T>* q, 
 #pragma unroll
     for (int n = 0; n < kKeyTiles<T>; n++) {
       uint32_t a[4];
-      load_matrix4<false>(a, a_at + (i * kKeyTiles<T> + n) * 16);
+      query(a, i * kKeyTiles<T> + n);
       mma(s0, a, b0[n], Operand<T>());
       mma(s1, a, b1[n], Operand<T>());
     }
   }
+}
+template <class T, int D>
+GPU_INLINE void score_step(float (&s0)[4], float (&s1)[4], const Operand<T>* q, const T* k) {
+  const Operand<T>* at = query_at_lane<T, D>(q);
+  score_step_by<T, D>(s0, s1, k, [&](uint32_t (&a)[4], int i) { load_matrix4<false>(a, at + i * 16); });
 }
 GPU_INLINE int key_row() {
   const unsigned thread = opaque(threadIdx.x);
@@ -91,76 +104,116 @@ GPU_INLINE int key_row() {
 }
 GPU_INLINE int value_row() { return int(opaque(threadIdx.x) & 15); }
 
-// Scores -> probabilities of the chunk at `start`, in place, with each row's maximum and sum. The maximum is kept finite where
-// the row sees something, so that scores of -inf weigh 0 and NaN stays NaN. Without `upper` the rows from 8 on are none.
-GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s)[2 * kSteps][4], float (&m)[2],
-                              float (&l)[2], bool upper = true) {
+// ---- the softmax of a chunk, for all its steps or for N of them: step_of(n) is the n-th of these ----
+
+// Scores become logits in base 2: scaled, capped, biased, and -inf where a row does not see. start: of the chunk.
+template <int N, class StepOf>
+GPU_INLINE void make_logits(const Args& a, const Unit& u, int start, float (&s)[2 * N][4], const StepOf& step_of) {
   const int column = int(threadIdx.x & 3) * 2;
   const RowInfo row[2] = {u.rows[0], u.rows[8]};
+  const auto column_of = [&](int n) { return step_of(n / 2) * kStep + n % 2 * 8; };
 #pragma unroll
-  for (int n = 0; n < 2 * kSteps; n++)
+  for (int n = 0; n < 2 * N; n++)
 #pragma unroll
     for (int i = 0; i < 4; i++) s[n][i] = __fmul_rn(s[n][i], row[i >> 1].factor);
   if (a.softcap != 0) {
     const float cap = a.softcap * kLog2e;
 #pragma unroll
-    for (int n = 0; n < 2 * kSteps; n++)
+    for (int n = 0; n < 2 * N; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) s[n][i] = __fmul_rn(cap, tanh_approximate(s[n][i]));
   }
   if (a.alibi) {  // slope (j - position): the same softmax as slope j, but the rounding stays small where weights are large
 #pragma unroll
-    for (int n = 0; n < 2 * kSteps; n++)
+    for (int n = 0; n < 2 * N; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        s[n][i] = fmaf(row[i >> 1].slope, float(start + n * 8 + column + (i & 1) - row[i >> 1].position), s[n][i]);
+        s[n][i] =
+            fmaf(row[i >> 1].slope, float(start + column_of(n) + column + (i & 1) - row[i >> 1].position), s[n][i]);
   }
+  if (u.inside(start)) return;
 #pragma unroll
-  for (int h = 0; h < 2; h++) {
-    if (h == 1 && !upper) {
+  for (int i = 0; i < 4; i++) {
+    const int first = row[i >> 1].first - start - column - (i & 1),
+              last = row[i >> 1].position - start - column - (i & 1);
 #pragma unroll
-      for (int n = 0; n < 2 * kSteps; n++) s[n][2] = s[n][3] = 0;
-      m[1] = -kInfinity;
-      l[1] = 0;
-      continue;
-    }
-    const int first = row[h].first - start - column, last = row[h].position - start - column;  // of n * 8 + e
-    float high = kLowest;
-#pragma unroll
-    for (int n = 0; n < 2 * kSteps; n++)
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        float& x = s[n][2 * h + e];
-        x = n * 8 + e >= first && n * 8 + e <= last ? x : -kInfinity;
-        high = fmaxf(high, x);
-      }
-    high = fmaxf(high, __shfl_xor_sync(~0u, high, 1));
-    high = fmaxf(high, __shfl_xor_sync(~0u, high, 2));
-    float sum = 0;
-#pragma unroll
-    for (int n = 0; n < 2 * kSteps; n++)
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        float& x = s[n][2 * h + e];
-        x = exp2_approximate(__fsub_rn(x, high));
-        sum += x;
-      }
-    sum += __shfl_xor_sync(~0u, sum, 1);
-    sum += __shfl_xor_sync(~0u, sum, 2);
-    const bool sees = row[h].position >= start && row[h].first < start + kChunk;
-    m[h] = sees ? high : -kInfinity;
-    l[h] = sees ? sum : 0;
+    for (int n = 0; n < 2 * N; n++) s[n][i] = column_of(n) >= first && column_of(n) <= last ? s[n][i] : -kInfinity;
   }
 }
 
-// Probabilities as the A operand of each step.
+// The largest logit of each row among the steps, kept finite: scores of -inf then weigh 0, and NaN stays NaN. Without `upper` the rows
+// from 8 on are none.
+template <int N>
+GPU_INLINE void row_maxima(const float (&s)[2 * N][4], float (&high)[2], bool upper) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    high[h] = kLowest;
+    if (h == 1 && !upper) continue;
+#pragma unroll
+    for (int n = 0; n < 2 * N; n++) high[h] = fmaxf(high[h], fmaxf(s[n][2 * h], s[n][2 * h + 1]));
+    high[h] = fmaxf(high[h], __shfl_xor_sync(~0u, high[h], 1));
+    high[h] = fmaxf(high[h], __shfl_xor_sync(~0u, high[h], 2));
+  }
+}
+// Logits of a step become probabilities; their sum over this lane's columns.
+GPU_INLINE void exponentiate_step(float (&s0)[4], float (&s1)[4], const float (&high)[2], float (&sum)[2], bool upper) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    if (h == 1 && !upper) {
+      s0[2] = s0[3] = s1[2] = s1[3] = sum[1] = 0;
+      continue;
+    }
+    float (&x)[4] = s0, (&y)[4] = s1;
+#pragma unroll
+    for (int i = 2 * h; i < 2 * h + 2; i++) {
+      x[i] = exp2_approximate(__fsub_rn(x[i], high[h]));
+      y[i] = exp2_approximate(__fsub_rn(y[i], high[h]));
+    }
+    sum[h] = (x[2 * h] + x[2 * h + 1]) + (y[2 * h] + y[2 * h + 1]);
+  }
+}
+// Maximum and sum of each row, out of the sums of this lane's columns over all steps, which were added in the order of the steps.
+GPU_INLINE void close_rows(const Unit& u, int start, const float (&high)[2], const float (&sum)[2], float (&m)[2],
+                           float (&l)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; h++) {
+    const RowInfo row = u.rows[8 * h];
+    float all = sum[h] + __shfl_xor_sync(~0u, sum[h], 1);
+    all += __shfl_xor_sync(~0u, all, 2);
+    const bool sees = row.position >= start && row.first < start + kChunk;
+    m[h] = sees ? high[h] : -kInfinity;
+    l[h] = sees ? all : 0;
+  }
+}
+
+// Scores -> probabilities of the chunk at `start`, in place, with each row's maximum and sum.
+GPU_INLINE void softmax_chunk(const Args& a, const Unit& u, int start, float (&s)[2 * kSteps][4], float (&m)[2],
+                              float (&l)[2]) {
+  make_logits<kSteps>(a, u, start, s, [](int n) { return n; });
+  float high[2], sum[2] = {};
+  row_maxima<kSteps>(s, high, true);
+#pragma unroll
+  for (int i = 0; i < kSteps; i++) {
+    float part[2];
+    exponentiate_step(s[2 * i], s[2 * i + 1], high, part, true);
+    sum[0] += part[0];
+    sum[1] += part[1];
+  }
+  close_rows(u, start, high, sum, m, l);
+}
+
+// Probabilities as the A operand of a step, of each step.
+template <class T>
+GPU_INLINE void pack_step(uint32_t (&p)[4], const float (&s0)[4], const float (&s1)[4]) {
+  p[0] = pack(s0[0], s0[1], Operand<T>());
+  p[1] = pack(s0[2], s0[3], Operand<T>());
+  p[2] = pack(s1[0], s1[1], Operand<T>());
+  p[3] = pack(s1[2], s1[3], Operand<T>());
+}
 template <class T>
 GPU_INLINE void pack_chunk(uint32_t (&p)[kSteps][4], const float (&s)[2 * kSteps][4]) {
 #pragma unroll
-  for (int i = 0; i < kSteps; i++)
-#pragma unroll
-    for (int k = 0; k < 4; k++)
-      p[i][k] = pack(s[2 * i + (k >> 1)][k % 2 * 2], s[2 * i + (k >> 1)][k % 2 * 2 + 1], Operand<T>());
+  for (int i = 0; i < kSteps; i++) pack_step<T>(p[i], s[2 * i], s[2 * i + 1]);
 }
 
 // Where rows have scales: those of a chunk's keys on the columns of its scores, before anything else; those of its values on the

@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(kThreads, (kBlocksAtOnce<F, mode, C>))
   dependency_wait();
   const int first_row = blockIdx.y * rows_at_once, rows = min(rows_at_once, p.x.count - first_row);
   const int words = (blocks + 1) / 2 * 32, stride = words + 4;  // of a row, in pairs of bf16
-  stage_rows(p.x, first_row, rows, xs, words, stride, &s.part[0][0][0], s.scales);
+  stage_rows<C == 1>(p.x, first_row, rows, xs, words, stride, &s.part[0][0][0], s.scales);
 
   float acc[T][C][4] = {};
   int column[C];

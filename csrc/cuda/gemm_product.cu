@@ -253,8 +253,8 @@ __global__ void __launch_bounds__(256) round_rows(Rows x, bf16* out, int width) 
   GPU_SHARED(memory);
   float* const sums = reinterpret_cast<float*>(memory);
   dependency_wait();
-  stage_rows(x, int(blockIdx.x), 1, reinterpret_cast<uint32_t*>(out + int64_t(blockIdx.x) * width), width / 2, 0, sums,
-             sums + 256);
+  stage_rows<true>(x, int(blockIdx.x), 1, reinterpret_cast<uint32_t*>(out + int64_t(blockIdx.x) * width), width / 2, 0,
+                   sums, sums + 256);
 }
 
 template <class F, int R>

@@ -90,13 +90,40 @@ GPU_INLINE uint2 round_four(const Rows& x, float4 v, float4 weight, float scale)
   return uint2{pack_bf16(v.x, v.y), pack_bf16(v.z, v.w)};
 }
 
+// Elements of a row that a thread keeps between its norm and its rounding, where `hold` says so.
+constexpr int kHeld = 8;
+
 // Rows first.. of x in bf16 to shared memory, `pitch` words apart, zeros up to `words`, by a block of 256 threads. `sums`: 256 floats
 // for each of two rows; scales: one a row; both free again afterwards. A row's latency is what a decode step pays
 // for it, so all loads of a pass are independent.
+template <bool hold>
 GPU_INLINE void stage_rows(const Rows& x, int first, int rows, uint32_t* to, int words, int pitch, float* sums,
                            float* scales) {
   const int thread = int(threadIdx.x), lane = thread & 31, warp = thread >> 5;
-  if (x.normed) {
+  if (hold && x.normed && rows == 1 && x.k <= 256 * kHeld) {  // a row that is read once
+    float v[kHeld], w[kHeld], s = 0.0f;
+#pragma unroll
+    for (int j = 0; j < kHeld; j++) {
+      const int k = thread + 256 * j;
+      v[j] = k < x.k ? load_activation(x.x, x.dtype, first * x.stride + k) : 0.0f;
+      w[j] = k < x.k ? x.norm[k] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kHeld; j++)
+      if (thread + 256 * j < x.k) s = fmaf(v[j], v[j], s);
+    sums[thread] = s;
+    __syncthreads();
+    float p[8];
+#pragma unroll
+    for (int k = 0; k < 8; k++) p[k] = sums[lane + 32 * k];
+    const float scale = rms_scale(virtual_lanes_sum(p), x.k, x.eps);
+#pragma unroll
+    for (int j = 0; j < kHeld; j++) {
+      const int k = thread + 256 * j;
+      if (k < 2 * words)
+        reinterpret_cast<uint16_t*>(to)[k] = uint16_t(pack_bf16(rms_value<float>(v[j], scale, w[j], false), 0.0f));
+    }
+  } else if (x.normed) {
     for (int r0 = 0; r0 < rows; r0 += 2) {
       float s[2] = {0, 0};
       for (int i = thread; i < x.k; i += 2048) {
