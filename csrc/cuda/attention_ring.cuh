@@ -2,7 +2,7 @@
 // folding.
 #pragma once
 #include "cuda/attention_plan.cuh"
-#include "cuda/attention_unit.cuh"
+#include "cuda/attention_state.cuh"
 
 namespace eyrie::cuda::attention {
 
@@ -102,7 +102,7 @@ GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Ste
         const unsigned char* p = lane_from + uint64_t(place) * 16;
 #pragma unroll
         for (int k = 0; k < kStep / together; k++)
-          copy_async16(lane_to + (s * kStep + k * together) * pitch, p + k * together * from.slot, true);
+          copy_async16_of_line(lane_to + (s * kStep + k * together) * pitch, p + k * together * from.slot, true);
         continue;
       }
 #pragma unroll 1
@@ -111,7 +111,7 @@ GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Ste
         const bool valid = page >= 0 && at + row >= low && at + row < high;
         const unsigned char* p = from.data;
         if (valid) p = lane_from + page * from.page + int64_t(in_page + k * together) * from.slot;
-        copy_async16(lane_to + (s * kStep + k * together) * pitch, p, valid);
+        copy_async16_of_line(lane_to + (s * kStep + k * together) * pitch, p, valid);
       }
     }
     return;
@@ -130,7 +130,7 @@ GPU_INLINE void copy_rows(T* to, const PageView& from, int64_t offset, const Ste
     const bool valid = page >= 0 && at >= low && at < high;
     const unsigned char* p = from.data + (offset + column * sizeof(T));
     if (valid) p += page * from.page + int64_t(in_page + int(row % kStep)) * from.slot;
-    copy_async16(to + row * pitch + column, p, valid);
+    copy_async16_of_line(to + row * pitch + column, p, valid);
   }
 }
 

@@ -232,6 +232,16 @@ GPU_INLINE void copy_async16(void* shared, const void* global, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(s), "l"(global), "r"(n) : "memory");
 #endif
 }
+// The same where others want the rest of the 128 bytes around it soon: L2 gets them all.
+GPU_INLINE void copy_async16_of_line(void* shared, const void* global, bool valid) {
+#ifdef EYRIE_EMULATED
+  emulation::copy_async(shared, global, 16, valid ? 16 : 0);
+#else
+  const uint32_t s = uint32_t(__cvta_generic_to_shared(shared));
+  const int n = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(s), "l"(global), "r"(n) : "memory");
+#endif
+}
 GPU_INLINE void copy_async_commit() {
 #ifdef EYRIE_EMULATED
   emulation::copy_async_commit();
