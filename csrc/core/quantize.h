@@ -73,19 +73,29 @@ EYRIE_BOTH double error_i4(const float* x, int size, uint16_t d) {
   }
   return sum;
 }
-EYRIE_BOTH uint16_t scale_i4(const float* x, int size) {
+// The scale of a group, on a CPU: error_i4 of all candidates beside each other, in as many lanes.
+EYRIE_INLINE uint16_t scale_i4(const float* x, int size) {
+  constexpr int kLanes = 16;  // the last candidate several times
   const float m = extreme_of(x, size);
   if (m != m) return kNanScale;
-  uint16_t best = 0;
-  double least = 0;
-  for (int i = 0; i < kScaleCandidates; i++) {
-    const uint16_t d = candidate_i4(m, i);
-    const double error = error_i4(x, size, d);
-    if (i && !(error < least)) continue;
-    least = error;
-    best = d;
+  uint16_t d[kLanes];
+  float scale[kLanes], inverse[kLanes];
+  double sum[kLanes] = {};
+  for (int i = 0; i < kLanes; i++) {
+    d[i] = candidate_i4(m, i < kScaleCandidates ? i : kScaleCandidates - 1);
+    scale[i] = f16_to_float(d[i]);
+    inverse[i] = inverse_i4(d[i]);
   }
-  return best;
+  for (int k = 0; k < size; k++)
+    for (int i = 0; i < kLanes; i++) {
+      const float y = x[k] * inverse[i], low = y < -8.0f ? -8.0f : y, q = rounded(low > 7.0f ? 7.0f : low);
+      const double e = x[k] - scale[i] * q;
+      sum[i] += e * e;
+    }
+  int best = 0;
+  for (int i = 1; i < kScaleCandidates; i++)
+    if (sum[i] < sum[best]) best = i;
+  return d[best];
 }
 
 }  // namespace eyrie
