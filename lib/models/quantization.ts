@@ -5,7 +5,7 @@ import type { TensorInfo, WeightFile } from '../weights/index.ts';
 /** What `load` may make of a model's matrices of floats. */
 export type Quantization = 'int8' | 'fp8' | 'int4' | 'int4-g128';
 
-/** The head and the embedding, often one matrix, keep 8 bits beside layers of 4: they decide about the token directly. */
+/** The head and the embedding, often one matrix, keep 8 bits beside layers of 4: they decide about the token directly (`bench/results/README.md`, Accuracy). */
 const FORMATS: Record<Quantization, { layers: QuantizedFormat; head: QuantizedFormat }> = {
   int8: { layers: 'i8', head: 'i8' },
   fp8: { layers: 'f8_e4m3', head: 'f8_e4m3' },
