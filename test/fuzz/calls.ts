@@ -6,7 +6,9 @@ import type { Random } from '../helpers/random.ts';
 
 const BYTES: Record<string, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2, f8_e4m3: 1, i8: 1 };
 const CACHES = ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'];
-const FORMATS: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'i8', 'f8_e4m3', 'i4_g128'];
+const FILES: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
+const MADE: WeightFormat[] = ['i8', 'f8_e4m3', 'i4_g128'];
+const FORMATS: WeightFormat[] = [...FILES, ...MADE];
 const SIZES = [0, 1, 1, 2, 2, 3, 4, 4, 8, 16, 31, 32, 32, 64, 64, 65, 128];
 const EXTREME_INTEGERS = [-1, 0, 1, 7, 2 ** 31 - 1, -(2 ** 31), 1 << 20];
 const EXTREME_FLOATS = [0, -0, 1e38, -1e38, Number.NaN, Number.POSITIVE_INFINITY, 1e-40];
@@ -82,7 +84,10 @@ export class Calls {
   #begin(op: string): void {
     const s = this.#sizes;
     s.clear();
-    this.#format = this.#pick(FORMATS);
+    // What the op makes, for the two that make weights (q4_0 is of both kinds); anything now and then.
+    const made =
+      op === 'quantize_weight' ? [...MADE, 'q4_0' as const] : op === 'pack_weight' ? FILES : FORMATS;
+    this.#format = this.#pick(this.#often() ? made : FORMATS);
     this.#cache = this.#pick(CACHES);
     this.#plausible = this.#often();
     this.#withBias = this.#r.integer(0, 2) === 0;
@@ -115,8 +120,10 @@ export class Calls {
     if (op === 'linear' || op === 'pack_weight' || op === 'quantize_weight' || op === 'embed')
       s.set('N', this.#pick([1, 16, 17, 40]));
     if (op === 'embed') s.set('D', s.get('C')!);
-    if (op === 'pack_weight')
-      s.set('L', byteCount(this.#format as FileFormat, s.get('N')! * s.get('K')!) ?? 0);
+    if (op === 'pack_weight') {
+      const n = s.get('N')! * s.get('K')!;
+      s.set('L', FILES.includes(this.#format) ? byteCount(this.#format as FileFormat, n)! : n);
+    }
     if (op === 'kv_copy_pages') s.set('L', this.#pick([0, 1, 2]));
     if (op === 'sample') {
       s.set('C', SAMPLING_COLUMNS.length)
