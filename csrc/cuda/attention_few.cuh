@@ -181,10 +181,6 @@ __global__ void __launch_bounds__(Decode<T, D>::most_groups* Decode<T, D>::team 
           sum[1] += part.y;
         }
         close_rows(u, start, high, sum, m, l);
-        if (!upper) {
-          m[1] = -kInfinity;
-          l[1] = 0;
-        }
       }
 #pragma unroll 1
       for (int half = 0; half < 2; half++) {

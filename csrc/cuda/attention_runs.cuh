@@ -126,14 +126,10 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
   using S = Shape<T, D>;
   const int warp = threadIdx.x >> 5, thread = int(threadIdx.x), b = a.first_request + run.b;
   const int j = run.jh / S::parts, part = run.jh % S::parts, tiles = a.tiles;
-  // Read from shared memory when needed, since registers are short; but for the one kernel that ptxas then gives more to.
-  constexpr bool kHeld = kArch >= 900 && D == 128;
-  Request held;
-  if (kHeld) held = request_at(a, b, x.plan.tree[run.b]);
   __syncthreads();
-  if (!kHeld && threadIdx.x == 0) x.request = request_at(a, b, x.plan.tree[run.b]);
+  if (threadIdx.x == 0) x.request = request_at(a, b, x.plan.tree[run.b]);
   __syncthreads();
-  const Request& r = kHeld ? held : x.request;
+  const Request& r = x.request;  // read when needed: registers are short
   const int first_row = run.group * kGroupRows + warp * kRows, packed = r.tokens * a.G;
   const Unit u = unit_at(a, r, j, first_row, x.rows[warp]);
   // Positions that the block's rows see.
@@ -240,7 +236,6 @@ GPU_INLINE void block_run(const Args& a, typename Memory<T, D>::Fixed& x, T* rin
     }
   }
   copy_async_wait<0>();
-  if (kHeld) held = request_at(a, b, x.plan.tree[run.b]);  // not kept in registers meanwhile
   if (!run.split) {
     write_state<T>(a, r, u, j, part, state, steps.bad);
     return;
