@@ -55,9 +55,7 @@ void quantize_weight(const Call& call, Team& team) {
         for (int64_t g = 0; g < groups; g++) {
           load_inputs(*a.src, row[n], g * kGroupInputs, a.K, x);
           for (int k = 0; k < kGroupInputs; k++) {
-            uint32_t bits;
-            memcpy(&bits, x + k, 4);
-            bits &= 0x7fffffffu;
+            const uint32_t bits = float_to_bits(x[k]) & 0x7fffffffu;
             top = bits > top ? bits : top;
           }
         }

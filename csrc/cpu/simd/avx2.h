@@ -2,7 +2,7 @@
 #pragma once
 #include <immintrin.h>
 
-#include "cpu/simd/scalar.h"
+#include "core/half.h"
 
 #define EYRIE_LEVEL avx2
 #define EYRIE_LEVEL_AVX2 1

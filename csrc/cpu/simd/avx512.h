@@ -6,7 +6,7 @@
 #include <immintrin.h>
 #endif
 
-#include "cpu/simd/scalar.h"
+#include "core/half.h"
 
 #define EYRIE_LEVEL avx512
 #define EYRIE_LEVEL_AVX512 1

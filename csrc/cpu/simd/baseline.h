@@ -3,7 +3,7 @@
 #pragma once
 #include <math.h>
 
-#include "cpu/simd/scalar.h"
+#include "core/half.h"
 
 #define EYRIE_LEVEL baseline
 
@@ -36,7 +36,7 @@ EYRIE_INLINE V16 v_load_n(const float* p, int n) {
   return r;
 }
 typedef uint16_t Halves __attribute__((vector_size(32)));
-// f16_to_float of scalar.h, lane by lane.
+// f16_to_float of core/half.h, lane by lane.
 EYRIE_INLINE V16 v_load_f16(const uint16_t* p) {
   Halves raw;
   memcpy(&raw, p, 32);

@@ -1,3 +1,0 @@
-// Scalar conversions that every level shares.
-#pragma once
-#include "core/half.h"
