@@ -13,7 +13,31 @@
 
 namespace eyrie {
 
-enum class DType : uint8_t { f32, f16, bf16, i32, u8, u16, q8_0, q4_0, q4_1, f8_e4m3, i8, i4_g128, count };
+enum class DType : uint8_t {
+  f32,
+  f16,
+  bf16,
+  i32,
+  u8,
+  u16,
+  q8_0,
+  q4_0,
+  q4_1,
+  f8_e4m3,
+  i8,
+  i4_g128,
+  q5_0,
+  q5_1,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
+  count
+};
 enum class Layout : uint8_t { dense, tiles };
 enum class DeviceKind : uint8_t { cpu, cuda };
 
@@ -29,7 +53,7 @@ struct Tensor {
   int64_t stride[kMaxRank] = {};  // in elements; 0 for tiles
 };
 
-// A block is the smallest unit that a format stores: one element, or 32 quantised ones. i4_g128 is in no file: matrices of floats become it
+// A block is the smallest unit that a format stores: one element, or 32 or 256 quantised ones. i4_g128 is in no file: matrices of floats become it
 // (quantize_weight), and their rows may have any length.
 struct DTypeInfo {
   const char* name;
@@ -51,6 +75,16 @@ EYRIE_INLINE DTypeInfo dtype_info(DType t) {
     case DType::f8_e4m3: return {"f8_e4m3", 1, 1};
     case DType::i8: return {"i8", 1, 1};
     case DType::i4_g128: return {"i4_g128", 128, 66};
+    case DType::q5_0: return {"q5_0", 32, 22};
+    case DType::q5_1: return {"q5_1", 32, 24};
+    case DType::q2_k: return {"q2_k", 256, 84};
+    case DType::q3_k: return {"q3_k", 256, 110};
+    case DType::q4_k: return {"q4_k", 256, 144};
+    case DType::q5_k: return {"q5_k", 256, 176};
+    case DType::q6_k: return {"q6_k", 256, 210};
+    case DType::iq4_nl: return {"iq4_nl", 32, 18};
+    case DType::iq4_xs: return {"iq4_xs", 256, 136};
+    case DType::mxfp4: return {"mxfp4", 32, 17};
     default: return {"?", 1, 1};
   }
 }

@@ -1,19 +1,34 @@
 // embed: rows of a packed table (core/tiles.h), scaled, plus learned positions.
+#include "core/codes.h"
 #include "core/fp8.h"
 #include "core/tiles.h"
+#include "cpu/matmul_scales.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// 32 inputs of output n of a panel, from block b. d q and d (q - 8) are exact in fp32 (11 + 8 bits at most), but for i8's and
-// f8_e4m3's, which are rounded once.
+// The code of input k of output n: nibble p of slice j, and the bits above it (core/tiles.h).
+EYRIE_INLINE int code_of(const uint8_t* block, int bytes, int n, int k) {
+  const int j = k / 8, shift = 4 * (k % 8 / 2 + k % 2 * 4);
+  const auto nibble = [&](int v) { return int(((const uint32_t*)block)[v * kPanel + n] >> shift) & 15; };
+  if (bytes < 256) {
+    const int low = nibble(j / 2) >> (j % 2 * 2) & 3;
+    return bytes == 128 ? low : low | (nibble(2) >> j & 1) << 2;
+  }
+  if (bytes == 320) return nibble(j) | (nibble(4) >> j & 1) << 4;
+  if (bytes == 384) return nibble(j) | (nibble(4 + j / 2) >> (j % 2 * 2) & 3) << 4;
+  return nibble(j);
+}
+
+// 32 inputs of output n of a panel, from block b on. d q + m and d (q - 8) are exact in fp32 up to the last operation.
 EYRIE_INLINE void block_of_row(DType dtype, const TileShape& s, const uint8_t* panel, int64_t b, int n, float* out) {
   const uint8_t* block = panel + b * s.value_bytes;
-  const int64_t group = dtype == DType::i4_g128 ? b / kGroupBlocks : b;
-  const float d = has_row_scales(dtype) ? ((const float*)(panel + s.scales))[n]
-                  : s.scales            ? f16_to_float(((const uint16_t*)(panel + s.scales))[group * kPanel + n])
-                                        : 1.0f;
-  const float m = s.mins ? f16_to_float(((const uint16_t*)(panel + s.mins))[b * kPanel + n]) : 0.0f;
+  float one = 1;  // of an output; formats that prepare_scales knows have d and m below
+  if (has_row_scales(dtype)) one = ((const float*)(panel + s.scales))[n];
+  if (dtype == DType::i4_g128) one = f16_to_float(((const uint16_t*)(panel + s.scales))[b / kGroupBlocks * kPanel + n]);
+  float d[2 * kPanel], m[2 * kPanel] = {};
+  if (has_prepared_scales(dtype, true)) prepare_scales(dtype, s, panel, b, 1, d, m);
+  const auto half = [&](int k) { return (has_halves(dtype) ? k / 16 * kPanel : 0) + n; };
   switch (dtype) {
     case DType::f32:
       for (int k = 0; k < kBlock; k++) out[k] = ((const float*)block)[k * kPanel + n];
@@ -26,18 +41,34 @@ EYRIE_INLINE void block_of_row(DType dtype, const TileShape& s, const uint8_t* p
         out[k] = bf16_to_float(((const uint16_t*)block)[(k / 2 * kPanel + n) * 2 + k % 2]);
       return;
     case DType::f8_e4m3:
-      for (int k = 0; k < kBlock; k++) out[k] = d * e4m3_to_float(block[k * kPanel + n]);
+      for (int k = 0; k < kBlock; k++) out[k] = one * e4m3_to_float(block[k * kPanel + n]);
+      return;
+    case DType::i8:
+      for (int k = 0; k < kBlock; k++) out[k] = one * float(((const int8_t*)block)[k * kPanel + n]);
       return;
     case DType::q8_0:
-    case DType::i8:
-      for (int k = 0; k < kBlock; k++) out[k] = d * float(((const int8_t*)block)[k * kPanel + n]);
+      for (int k = 0; k < kBlock; k++) out[k] = d[n] * float(((const int8_t*)block)[k * kPanel + n]);
       return;
+    case DType::i4_g128:
+      for (int k = 0; k < kBlock; k++) out[k] = one * float(code_of(block, 256, n, k) - 8);
+      return;
+    case DType::iq4_nl:
+    case DType::iq4_xs:
+    case DType::mxfp4:
+      for (int k = 0; k < kBlock; k++)
+        out[k] = d[n] * (dtype == DType::mxfp4 ? kFp4Values : kIq4Values)[code_of(block, 256, n, k)];
+      return;
+    case DType::q4_0:
+    case DType::q5_0:
+    case DType::q3_k:
+    case DType::q6_k: {
+      const int zero = dtype == DType::q3_k ? 4 : dtype == DType::q4_0 ? 8 : dtype == DType::q5_0 ? 16 : 32;
+      for (int k = 0; k < kBlock; k++) out[k] = d[half(k)] * float(code_of(block, int(s.value_bytes), n, k) - zero);
+      return;
+    }
     default:
-      for (int k = 0; k < kBlock; k++) {
-        const uint32_t dword = ((const uint32_t*)block)[k / 8 * kPanel + n];
-        const float q = float(int((dword >> (4 * (k % 8 / 2 + k % 2 * 4))) & 15));
-        out[k] = dtype == DType::q4_1 ? d * q + m : d * (q - 8.0f);
-      }
+      for (int k = 0; k < kBlock; k++)
+        out[k] = d[half(k)] * float(code_of(block, int(s.value_bytes), n, k)) + m[half(k)];
   }
 }
 

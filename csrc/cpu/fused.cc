@@ -10,7 +10,8 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 void fused_glu(const Call& call, Team& team) {
   const auto a = fused_glu_args(call);
   const PanelList list = in_turn(*a.w_gate, *a.w_up);
-  const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0};
+  const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
+                    any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
   float* out = (float*)a.out->data;
 
@@ -28,7 +29,8 @@ void fused_glu(const Call& call, Team& team) {
 void fused_qkv(const Call& call, Team& team) {
   const auto a = fused_qkv_args(call);
   const PanelList list = one_after_the_other(*a.wq, *a.wk, *a.wv);
-  const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0};
+  const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
+                    any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
 
   float* const kv = (float*)team.shared(size_t(a.T * (a.KD + a.VD)) * 4);

@@ -6,7 +6,7 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 void linear(const Call& call, Team& team) {
   const auto a = linear_args(call);
   const PanelList list = list_of(*a.w);
-  const Prepare how{nullptr, false, 0.0f, a.activations == 0};
+  const Prepare how{nullptr, false, 0.0f, a.activations == 0, any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.K, how, !any_nibbles(list), any_nibbles(list));
   const float* bias = a.bias ? (const float*)a.bias->data : nullptr;
   const float* residual = a.residual ? (const float*)a.residual->data : nullptr;

@@ -40,6 +40,9 @@ EYRIE_INLINE PanelList one_after_the_other(const Tensor& u, const Tensor& v, con
 EYRIE_INLINE bool any_nibbles(const PanelList& l) {
   return has_nibbles(l.m[0].dtype) || has_nibbles(l.m[1].dtype) || has_nibbles(l.m[2].dtype);
 }
+EYRIE_INLINE bool any_halves(const PanelList& l) {
+  return has_halves(l.m[0].dtype) || has_halves(l.m[1].dtype) || has_halves(l.m[2].dtype);
+}
 EYRIE_INLINE bool all_nibbles(const PanelList& l) {
   return has_nibbles(l.m[0].dtype) && has_nibbles(l.m[1].dtype) && has_nibbles(l.m[2].dtype);
 }
@@ -60,6 +63,8 @@ EYRIE_INLINE PanelAt panel_at(const PanelList& l, int64_t i) {
 // Whole groups of blocks, so that a chunk begins one.
 constexpr int64_t kChunkBlocks = 4;   // two panels unpacked: 16 KiB, half of L1
 constexpr int64_t kChunkBytes = 8192;  // of each panel when two groups of rows read it packed
+constexpr int64_t kScaleBlocks =
+    32;  // whose scales are prepared at once for few rows: whole groups of kSuperBlocks, 8 KiB of each panel
 constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
 
 // From block b of a panel on.
@@ -79,6 +84,7 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
   const bool many = x.groups > 2;
   const int64_t at_once = kRowsAtOnce / kGroup;
   float* unpacked = many ? (float*)team.local(2 * kChunkBlocks * kBlock * kPanel * 4) : nullptr;
+  float* scales = (float*)team.local(2 * 4 * kScaleBlocks * kPanel * 4);  // [panel][d, m][block][half]
   float* accs = (float*)team.local(size_t((x.groups < at_once ? x.groups : at_once) * kGroup * 2 * kPanel) * 4);
 
   for (int64_t g0 = 0; g0 < x.groups; g0 += at_once) {
@@ -93,7 +99,12 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         m[p] = &list.m[at.matrix];
         panel[p] = m[p]->data + at.panel * m[p]->shape.panel_bytes;
       }
-      const int64_t chunk = many ? kChunkBlocks : x.groups == 1 ? x.blocks : kChunkBytes / m[0]->shape.value_bytes;
+      const bool prepared[2] = {has_prepared_scales(m[0]->dtype, many),
+                                count == 2 && has_prepared_scales(m[1]->dtype, many)};
+      const int64_t chunk = many                         ? kChunkBlocks
+                            : prepared[0] || prepared[1] ? kScaleBlocks
+                            : x.groups == 1              ? x.blocks
+                                                         : kChunkBytes / m[0]->shape.value_bytes;
       const bool alike = count == 2 && m[0]->dtype == m[1]->dtype;
       const int64_t all = (group_begin(x, g1) - first) * 2 * kPanel;
       for (int64_t k = 0; k < all; k += kPanel) v_store(accs + k, v_zero());
@@ -104,6 +115,11 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
           float* to = many && m[p]->dtype != DType::f32 ? unpacked + p * kChunkBlocks * kBlock * kPanel : nullptr;
           point_at(s, p, *m[p], panel[p], b, (const uint8_t*)to);
           if (to) unpack(m[p]->dtype, panel[p] + b * m[p]->shape.value_bytes, blocks, to);
+          if (!prepared[p]) continue;
+          float *d = scales + p * 4 * kScaleBlocks * kPanel, *least = d + 2 * kScaleBlocks * kPanel;
+          prepare_scales(m[p]->dtype, m[p]->shape, panel[p], b, blocks, d, least);
+          s.d[p] = d;
+          s.m[p] = least;
         }
         for (int64_t g = g0; g < g1; g++) {
           const int64_t r0 = group_begin(x, g), at = r0 * row_floats(x.blocks);
@@ -113,13 +129,16 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
             const int P = p == 0 && alike ? panels_of_tile(R) : 1;
             const float* values = (has_nibbles(m[p]->dtype) ? x.nibbles : x.plain) + at;
             const float* sums = values + R * x.blocks * kBlock;
+            sums = has_halves(m[p]->dtype) ? sums + R * (x.blocks + 2 * b) : sums + R * b;
             Source from = s;
             if (p == 1) {
               from.values[0] = s.values[1];
               from.scales[0] = s.scales[1];
               from.mins[0] = s.mins[1];
+              from.d[0] = s.d[1];
+              from.m[0] = s.m[1];
             }
-            tile_of(m[p]->dtype, many, R, P)(from, blocks, values + b * R * kBlock, sums + b * R, acc + p * R * kPanel);
+            tile_of(m[p]->dtype, many, R, P)(from, blocks, values + b * R * kBlock, sums, acc + p * R * kPanel);
             p += P;
           }
         }

@@ -1,5 +1,6 @@
 // Activations as the matrix kernels read them. Rows are cut into groups of at most kGroup, as even as possible; a group is
-// [blocks][R rows][32] floats, each block's 16 even inputs before its 16 odd ones, then [blocks][R] sums of the blocks. Inputs are
+// [blocks][R rows][32] floats, each block's 16 even inputs before its 16 odd ones, then [blocks][R] sums of the blocks and
+// [blocks][2][R] sums of their halves. Inputs are
 // rounded to bf16 (unless kept in fp32), normalised first on request, padded with zeros, and flushed to zero below 2^-98, so that
 // scaling one by 16^-6 is exact.
 #pragma once
@@ -21,7 +22,7 @@ EYRIE_INLINE int64_t group_begin(const Activations& x, int64_t g) {
   const int64_t size = x.rows / x.groups, more = x.rows % x.groups;
   return g * size + (g < more ? g : more);
 }
-EYRIE_INLINE int64_t row_floats(int64_t blocks) { return blocks * (kBlock + 1); }
+EYRIE_INLINE int64_t row_floats(int64_t blocks) { return blocks * (kBlock + 3); }
 
 // What to do with the rows of x before the product.
 struct Prepare {
@@ -29,10 +30,12 @@ struct Prepare {
   bool normalise;
   float eps;
   bool bf16;
+  bool halves;  // whether sums of halves are wanted
 };
 
-// One row of K inputs into its group of R rows. `nibbles` selects the scaled form.
-EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles, int R, float* values, float* sums) {
+// One row of K inputs into its group of R rows. `nibbles` selects the scaled form. sums, halves: where sums go.
+EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles, int R, float* values, float* sums,
+                              float* halves) {
   alignas(64) static const float kScale[32] = {
       0x1p0f,   0x1p-4f, 0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,
       0x1p-12f, 0x1p0f,  0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f,
@@ -60,6 +63,11 @@ EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles
       even = v_mul(even, scale_even);
       odd = v_mul(odd, scale_odd);
       *sums = v_reduce_add(v_add(a, b));
+      if (halves) {
+        halves[0] = v_reduce_add(a);
+        halves[R] = v_reduce_add(b);
+        halves += 2 * R;
+      }
     }
     v_store(values, even);
     v_store(values + 16, odd);
@@ -77,8 +85,11 @@ EYRIE_INLINE void prepare_rows(const Tensor& x, int64_t K, const Prepare& how, c
         row = normed;
       }
       const int64_t i = r - r0, sums = at + R * to.blocks * kBlock + i;
-      if (plain) prepare_row(row, K, how.bf16, false, int(R), plain + at + i * kBlock, plain + sums);
-      if (nibbles) prepare_row(row, K, how.bf16, true, int(R), nibbles + at + i * kBlock, nibbles + sums);
+      if (plain) prepare_row(row, K, how.bf16, false, int(R), plain + at + i * kBlock, plain + sums, nullptr);
+      if (!nibbles) continue;
+      float* halves = nibbles + at + R * to.blocks * (kBlock + 1) + i;
+      prepare_row(row, K, how.bf16, true, int(R), nibbles + at + i * kBlock, nibbles + sums,
+                  how.halves ? halves : nullptr);
     }
   }
 }

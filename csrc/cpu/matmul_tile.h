@@ -4,7 +4,10 @@
 //   e = x0 w0 + x2 w2 + … + x30 w30    a chain of fused multiply-adds from 0
 //   o = x1 w1 + x3 w3 + … + x31 w31    likewise
 //   acc = fma(d, e + o, acc)           acc + (e + o) for float weights
-//   acc = fma(m, sum x, acc)           formats with a minimum; q4_0 is d q + m with m = -8 d
+//   acc = fma(m, sum x, acc)           formats with a minimum; q4_0 is d q + m with m = -8 d, q5_0 with -16 d
+//
+// Formats with two scales a block (q2_k, q3_k, q6_k) do this for its first 16 inputs, then for the others; q6_k is d q + m with m = -32 d, q3_k
+// with -4 d. d and m are exact products where they come from codes (matmul_scales.h).
 //
 // Groups of four blocks (i4_g128): g = fma(-8, sum x, g + (e + o)) from 0, then acc = fma(d, g, acc). What a list of blocks begins with begins a
 // group. A scale for each output (i8, f8_e4m3) is multiplied into the finished sum.
@@ -12,6 +15,7 @@
 // which is what an AMX bf16 dot product computes, so one definition serves every matrix unit.
 #pragma once
 #include "cpu/matmul_rows.h"
+#include "cpu/matmul_scales.h"
 #include "cpu/matmul_weights.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
@@ -22,9 +26,11 @@ struct Source {
   const uint8_t* values[2];
   const uint16_t* scales[2];
   const uint16_t* mins[2];
+  const float* d[2];  // prepare_scales'
+  const float* m[2];
 };
 
-// Adds `blocks` blocks to acc [P][R][16]. x: a group's values; sums: its block sums.
+// Adds `blocks` blocks to acc [P][R][16]. x: a group's values; sums: its block sums, or those of halves.
 using Tile = void (*)(const Source&, int64_t blocks, const float* x, const float* sums, float* acc);
 
 #if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512
@@ -52,11 +58,11 @@ EYRIE_INLINE void fma_in_place(V16& acc, V16 a, V16 b) {
 #endif
 }
 
-template <class W, int R, int P, int i>
-EYRIE_INLINE void step(const uint8_t* const (&w)[P], const float* x, V16 (&chain)[P][R]) {
+template <class W, int R, int P, int i, int s>
+EYRIE_INLINE void step(const uint8_t* const (&block)[P], const float* x, V16 (&chain)[P][R]) {
   V16 v[P];
 #pragma GCC unroll 4
-  for (int p = 0; p < P; p++) v[p] = W::template get<i>(w[p]);
+  for (int p = 0; p < P; p++) v[p] = W::template get<i, s>(block[p]);
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     const V16 b = v_set1(x[r * kBlock]);
@@ -68,54 +74,85 @@ EYRIE_INLINE void step(const uint8_t* const (&w)[P], const float* x, V16 (&chain
   }
 }
 
-// dot[p][r] = e + o of one block; x: [R][16 even, 16 odd]
-template <class W, int R, int P>
+// Slice s: both chains in turn, or one of them. x: the block's.
+template <class W, int R, int P, int s>
+EYRIE_INLINE void slice(const uint8_t* const (&block)[P], const float* x, V16 (&e)[P][R], V16 (&o)[P][R]) {
+  x += 4 * s;
+  step<W, R, P, 0, s>(block, x, e);
+  step<W, R, P, 1, s>(block, x + 16, o);
+  step<W, R, P, 2, s>(block, x + 1, e);
+  step<W, R, P, 3, s>(block, x + 17, o);
+  step<W, R, P, 4, s>(block, x + 2, e);
+  step<W, R, P, 5, s>(block, x + 18, o);
+  step<W, R, P, 6, s>(block, x + 3, e);
+  step<W, R, P, 7, s>(block, x + 19, o);
+}
+template <class W, int R, int P, int s, int odd>
+EYRIE_INLINE void slice_of(const uint8_t* const (&block)[P], const float* x, V16 (&chain)[P][R]) {
+  x += 4 * s + 16 * odd;
+  step<W, R, P, 0 + odd, s>(block, x, chain);
+  step<W, R, P, 2 + odd, s>(block, x + 1, chain);
+  step<W, R, P, 4 + odd, s>(block, x + 2, chain);
+  step<W, R, P, 6 + odd, s>(block, x + 3, chain);
+}
+template <class W, int R, int P, int odd, int from, int to>
+EYRIE_INLINE void slices_of(const uint8_t* const (&block)[P], const float* x, V16 (&chain)[P][R]) {
+  if constexpr (W::kSlice > 0) {
+    for (int s = from; s < to; s++) {
+      const uint8_t* w[P];
+#pragma GCC unroll 4
+      for (int p = 0; p < P; p++) w[p] = block[p] + s * W::kSlice;
+      slice_of<W, R, P, 0, odd>(w, x + 4 * s, chain);
+    }
+  } else {
+    slice_of<W, R, P, from, odd>(block, x, chain);
+    slice_of<W, R, P, from + 1, odd>(block, x, chain);
+    if constexpr (to - from == 4) {
+      slice_of<W, R, P, 2, odd>(block, x, chain);
+      slice_of<W, R, P, 3, odd>(block, x, chain);
+    }
+  }
+}
+
+// dot[p][r] = e + o of a block, or of the half that slices [from, to) are; x: [R][16 even, 16 odd]
+template <class W, int R, int P, int from = 0, int to = 4>
 EYRIE_INLINE void block_dot(const uint8_t* const (&block)[P], const float* x, V16 (&dot)[P][R]) {
   V16 e[P][R], o[P][R];
-  const uint8_t* w[P];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) e[p][r] = o[p][r] = v_zero();
-  if (R * P <= kTogether) {
-#pragma GCC unroll 4
-    for (int s = 0; s < 4; s++) {
-#pragma GCC unroll 4
-      for (int p = 0; p < P; p++) w[p] = block[p] + s * W::kSlice;
-      const float* xs = x + 4 * s;
-      step<W, R, P, 0>(w, xs, e);
-      step<W, R, P, 1>(w, xs + 16, o);
-      step<W, R, P, 2>(w, xs + 1, e);
-      step<W, R, P, 3>(w, xs + 17, o);
-      step<W, R, P, 4>(w, xs + 2, e);
-      step<W, R, P, 5>(w, xs + 18, o);
-      step<W, R, P, 6>(w, xs + 3, e);
-      step<W, R, P, 7>(w, xs + 19, o);
+  if constexpr (R * P <= kTogether) {
+    slice<W, R, P, from>(block, x, e, o);
+    slice<W, R, P, from + 1>(block, x, e, o);
+    if constexpr (to - from == 4) {
+      slice<W, R, P, 2>(block, x, e, o);
+      slice<W, R, P, 3>(block, x, e, o);
     }
   } else {
-    for (int s = 0; s < 4; s++) {
-#pragma GCC unroll 4
-      for (int p = 0; p < P; p++) w[p] = block[p] + s * W::kSlice;
-      const float* xs = x + 4 * s;
-      step<W, R, P, 0>(w, xs, e);
-      step<W, R, P, 2>(w, xs + 1, e);
-      step<W, R, P, 4>(w, xs + 2, e);
-      step<W, R, P, 6>(w, xs + 3, e);
-    }
-    for (int s = 0; s < 4; s++) {
-#pragma GCC unroll 4
-      for (int p = 0; p < P; p++) w[p] = block[p] + s * W::kSlice;
-      const float* xs = x + 16 + 4 * s;
-      step<W, R, P, 1>(w, xs, o);
-      step<W, R, P, 3>(w, xs + 1, o);
-      step<W, R, P, 5>(w, xs + 2, o);
-      step<W, R, P, 7>(w, xs + 3, o);
-    }
+    slices_of<W, R, P, 0, from, to>(block, x, e);
+    slices_of<W, R, P, 1, from, to>(block, x, o);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) dot[p][r] = v_add(e[p][r], o[p][r]);
+}
+
+// acc = fma(d, dot, acc), then fma(m, sum, acc) with a minimum; d, m: prepare_scales'.
+template <int R, int P, bool min>
+EYRIE_INLINE void fold_floats(const Source& s, int64_t at, const V16 (&dot)[P][R], const float* sums, V16 (&a)[P][R]) {
+#pragma GCC unroll 4
+  for (int p = 0; p < P; p++) {
+    const V16 d = v_load(s.d[p] + at * kPanel);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) a[p][r] = v_fma(d, dot[p][r], a[p][r]);
+    if constexpr (min) {
+      const V16 m = v_load(s.m[p] + at * kPanel);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++) a[p][r] = v_fma(m, v_set1(sums[at * R + r]), a[p][r]);
+    }
+  }
 }
 
 template <class W, int R, int P>
@@ -126,16 +163,28 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) a[p][r] = v_load(acc + (p * R + r) * kPanel);
   [[maybe_unused]] V16 g[P][R];
+  constexpr int kBytes = block_bytes<W>();
   for (int64_t b = 0; b < blocks; b++) {
     const uint8_t* block[P];
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
-      block[p] = s.values[p] + b * 4 * W::kSlice;
+      block[p] = s.values[p] + b * kBytes;
 #pragma GCC unroll 32  // panels follow each other: past the end there is the next one
-      for (int i = 0; R == 1 && i < 4 * W::kSlice; i += 64) __builtin_prefetch(block[p] + kAhead + i);
+      for (int i = 0; R == 1 && i < kBytes; i += 64) __builtin_prefetch(block[p] + kAhead + i);
     }
     V16 dot[P][R];
+    if constexpr (W::kFold == Fold::halves_min) {
+      block_dot<W, R, P, 0, 2>(block, x + b * R * kBlock, dot);
+      fold_floats<R, P, true>(s, 2 * b, dot, sums, a);
+      block_dot<W, R, P, 2, 4>(block, x + b * R * kBlock, dot);
+      fold_floats<R, P, true>(s, 2 * b + 1, dot, sums, a);
+      continue;
+    }
     block_dot<W, R, P>(block, x + b * R * kBlock, dot);
+    if constexpr (W::kFold == Fold::floats || W::kFold == Fold::floats_min) {
+      fold_floats<R, P, W::kFold == Fold::floats_min>(s, b, dot, sums, a);
+      continue;
+    }
 #pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
       if constexpr (W::kFold == Fold::none) {
@@ -185,29 +234,47 @@ EYRIE_INLINE int panels_of_tile(int R) { return kPairs || R == 1 ? 2 : 1; }
 #else
 
 // Without fused multiply-add nothing is gained by a tile in registers: each block becomes floats, then plain loops.
-EYRIE_INLINE V16 chain(const float* x, const float* w) {  // w: every second row of [32][16]
+EYRIE_INLINE V16 chain(const float* x, const float* w, int count) {  // w: every second row of [32][16]
   V16 sum = v_zero();
 #pragma GCC unroll 1
-  for (int k = 0; k < kBlock / 2; k++) sum = v_fma(v_set1(x[k]), v_load(w + 2 * k * kPanel), sum);
+  for (int k = 0; k < count; k++) sum = v_fma(v_set1(x[k]), v_load(w + 2 * k * kPanel), sum);
   return sum;
+}
+// e + o of `count` inputs from the pair `pair` on.
+EYRIE_INLINE V16 dot_of(const float* x, const float* w, int pair, int count) {
+  const float *xp = x + pair, *wp = w + 2 * pair * kPanel;
+  return v_add(chain(xp, wp, count), chain(xp + 16, wp + kPanel, count));
 }
 
 template <class W>
 __attribute__((noinline)) static void tile(const Source& s, int64_t blocks, const float* x, const float* sums,
                                            float* acc, int R) {
+  constexpr bool kFloats = W::kFold == Fold::floats || W::kFold == Fold::floats_min;
   float groups[kGroup * kPanel];
   for (int64_t b = 0; b < blocks; b++) {
     float w[kBlock * kPanel];
-    unpack_block<W>(s.values[0] + b * 4 * W::kSlice, w);
+    unpack_block<W>(s.values[0] + b * block_bytes<W>(), w);
     V16 d = v_zero(), m = d;
     if (W::kFold == Fold::group8) d = v_load_f16(s.scales[0] + b / kGroupBlocks * kPanel);
-    else if (W::kFold != Fold::none) d = v_load_f16(s.scales[0] + b * kPanel);
+    else if (kFloats) d = v_load(s.d[0] + b * kPanel);
+    else if (W::kFold != Fold::none && W::kFold != Fold::halves_min) d = v_load_f16(s.scales[0] + b * kPanel);
     if (W::kFold == Fold::scale_min) m = v_load_f16(s.mins[0] + b * kPanel);
+    if (W::kFold == Fold::floats_min) m = v_load(s.m[0] + b * kPanel);
     if (W::kFold == Fold::scale_min8) m = v_mul(v_set1(-8.0f), d);
 #pragma GCC unroll 1
     for (int r = 0; r < R; r++) {
-      const V16 dot = v_add(chain(x + (b * R + r) * kBlock, w), chain(x + (b * R + r) * kBlock + 16, w + kPanel));
+      const float* xr = x + (b * R + r) * kBlock;
       V16 a = v_load(acc + r * kPanel);
+      if (W::kFold == Fold::halves_min) {
+        for (int64_t h = 0; h < 2; h++) {
+          const int64_t at = 2 * b + h;
+          a = v_fma(v_load(s.d[0] + at * kPanel), dot_of(xr, w, int(h) * 8, 8), a);
+          a = v_fma(v_load(s.m[0] + at * kPanel), v_set1(sums[at * R + r]), a);
+        }
+        v_store(acc + r * kPanel, a);
+        continue;
+      }
+      const V16 dot = dot_of(xr, w, 0, 16);
       if (W::kFold == Fold::group8) {
         float* g = groups + r * kPanel;
         const V16 sum = b % kGroupBlocks == 0 ? dot : v_add(v_load(g), dot);
@@ -217,7 +284,8 @@ __attribute__((noinline)) static void tile(const Source& s, int64_t blocks, cons
         continue;
       }
       a = W::kFold == Fold::none ? v_add(a, dot) : v_fma(d, dot, a);
-      if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8) a = v_fma(m, v_set1(sums[b * R + r]), a);
+      if (W::kFold == Fold::scale_min || W::kFold == Fold::scale_min8 || W::kFold == Fold::floats_min)
+        a = v_fma(m, v_set1(sums[b * R + r]), a);
       v_store(acc + r * kPanel, a);
     }
   }
@@ -240,18 +308,31 @@ EYRIE_INLINE int panels_of_tile(int) { return 1; }
 
 // The tile of R rows and P = 1 or panels_of_tile(R) panels of a format, packed or unpacked by unpack().
 static Tile tile_of(DType t, bool unpacked, int R, int P) {
+  if (unpacked) {
+    if (t == DType::i4_g128) return tile_of<Unpacked<Fold::group8>>(R, P);
+    if (!has_prepared_scales(t, true)) return tile_of<WeightsF32>(R, P);
+    if (has_halves(t)) return tile_of<Unpacked<Fold::halves_min>>(R, P);
+    return has_nibbles(t) ? tile_of<Unpacked<Fold::floats_min>>(R, P) : tile_of<Unpacked<Fold::floats>>(R, P);
+  }
   switch (t) {
     case DType::f32: return tile_of<WeightsF32>(R, P);
-    case DType::f16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsF16>(R, P);
-    case DType::bf16: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsBf16>(R, P);
-    case DType::q8_0: return unpacked ? tile_of<Unpacked<Fold::scale>>(R, P) : tile_of<WeightsQ8>(R, P);
-    case DType::i8: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsI8<Fold::none>>(R, P);
-    case DType::f8_e4m3: return unpacked ? tile_of<WeightsF32>(R, P) : tile_of<WeightsF8>(R, P);
-    case DType::i4_g128:
-      return unpacked ? tile_of<Unpacked<Fold::group8>>(R, P) : tile_of<WeightsQ4<Fold::group8>>(R, P);
-    case DType::q4_0:
-      return unpacked ? tile_of<Unpacked<Fold::scale_min8>>(R, P) : tile_of<WeightsQ4<Fold::scale_min8>>(R, P);
-    default: return unpacked ? tile_of<Unpacked<Fold::scale_min>>(R, P) : tile_of<WeightsQ4<Fold::scale_min>>(R, P);
+    case DType::f16: return tile_of<WeightsF16>(R, P);
+    case DType::bf16: return tile_of<WeightsBf16>(R, P);
+    case DType::q8_0: return tile_of<WeightsQ8>(R, P);
+    case DType::i8: return tile_of<WeightsI8<Fold::none>>(R, P);
+    case DType::f8_e4m3: return tile_of<WeightsF8>(R, P);
+    case DType::i4_g128: return tile_of<WeightsQ4<Fold::group8>>(R, P);
+    case DType::q4_0: return tile_of<WeightsQ4<Fold::scale_min8>>(R, P);
+    case DType::q4_1: return tile_of<WeightsQ4<Fold::scale_min>>(R, P);
+    case DType::q4_k: return tile_of<WeightsQ4<Fold::floats_min>>(R, P);
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q5_k: return tile_of<WeightsCodes<Fold::floats_min, 5>>(R, P);
+    case DType::q6_k: return tile_of<WeightsCodes<Fold::halves_min, 6>>(R, P);
+    case DType::q2_k: return tile_of<WeightsCodes<Fold::halves_min, 2>>(R, P);
+    case DType::q3_k: return tile_of<WeightsCodes<Fold::halves_min, 3>>(R, P);
+    case DType::mxfp4: return tile_of<WeightsTable<true>>(R, P);
+    default: return tile_of<WeightsTable<false>>(R, P);  // iq4_nl, iq4_xs
   }
 }
 

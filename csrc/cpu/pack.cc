@@ -1,6 +1,6 @@
 // pack_weight: row-major matrices, as files hold them, into fragment tiles (core/tiles.h). Loading a model is this kernel: blocks are
 // transposed 16 bytes at a time in vectors of the compiler, which every 64-bit CPU has.
-#include "core/tiles.h"
+#include "cpu/pack_codes.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
@@ -116,6 +116,44 @@ EYRIE_INLINE void pad_blocks(const uint8_t* (&block)[kPanel], size_t bytes, uint
   }
 }
 
+// A panel of the formats that pack_codes.h takes apart. Blocks are whole: K is a multiple of what a block holds.
+EYRIE_INLINE void pack_panel(DType t, const TileShape& s, const uint8_t* const (&row)[kPanel], uint8_t* panel) {
+  const DTypeInfo info = dtype_info(t);
+  const TileFormat f = tile_format(t);
+  const int parts = info.block / kBlock, at = scale_offset(t);
+  memset(panel + s.blocks * s.value_bytes, 0, size_t(s.panel_bytes - s.blocks * s.value_bytes));
+  for (int64_t first = 0; first < s.blocks; first += parts)
+    for (int n = 0; n < kPanel; n++) {
+      const uint8_t* block = row[n] ? row[n] + first / parts * info.block_bytes : nullptr;
+      for (int part = 0; part < parts; part++) {
+        const int64_t b = first + part;
+        uint8_t* values = panel + b * s.value_bytes + n * 4;
+        uint8_t q[kBlock], rows[6][8] = {}, c[2] = {};
+        if (block) {
+          block_codes(t, block, part, q);
+          nibble_rows(t, q, rows);
+          if (f.codes) part_codes(t, block, part, c);
+        }
+        for (int v = 0; v < s.value_bytes / 64; v++) {
+          const uint32_t dword = nibble_dword(rows[v]);
+          memcpy(values + v * 64, &dword, 4);
+        }
+        for (int i = 0; i < f.codes; i++) panel[s.codes + (b * f.codes + i) * kPanel + n] = c[i];
+      }
+      if (!s.scales || !block) continue;
+      const int64_t place = (first / parts * kPanel + n) * 2;
+      memcpy(panel + s.scales + place, block + at, 2);
+      if (!s.mins) continue;
+      uint16_t m;
+      memcpy(&m, block + at + 2, 2);
+      if (parts > 1) m ^= 0x8000;  // subtracted in the file, added here
+      memcpy(panel + s.mins + place, &m, 2);
+    }
+}
+
+// Whether pack_panel packs it.
+EYRIE_INLINE bool has_code_blocks(DType t) { return t >= DType::q5_0 && t <= DType::mxfp4; }
+
 }  // namespace
 
 void pack_weight(const Call& call, Team& team) {
@@ -133,6 +171,10 @@ void pack_weight(const Call& call, Team& team) {
       row[i] = n < a.N ? (const uint8_t*)a.src->data + source_row(n, a.permute) * row_bytes : nullptr;
     }
     uint8_t* panel = (uint8_t*)a.out->data + p * s.panel_bytes;
+    if (has_code_blocks(dtype)) {
+      pack_panel(dtype, s, row, panel);
+      continue;
+    }
     for (int64_t b = 0; b < s.blocks; b++) {
       const uint8_t* block[kPanel];
       uint8_t padded[kPanel][128];

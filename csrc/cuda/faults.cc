@@ -59,9 +59,16 @@ const char* meaning(const char* op, const std::string& argument) {
 
 }  // namespace
 
-void require_kernel(int op) {
-  if (!kKernels[op])
-    throw Error("EYRIE_UNSUPPORTED", std::string(ops()[size_t(op)].name) + " has no CUDA kernel yet; use device 'cpu'");
+void require_kernel(const Launch& launch) {
+  const Op& op = *launch.op;
+  if (!kKernels[op.index])
+    throw Error("EYRIE_UNSUPPORTED", std::string(op.name) + " has no CUDA kernel yet; use device 'cpu'");
+  for (size_t i = 0; i < op.args.size(); i++) {
+    const Tensor& t = launch.call.tensor[i];
+    if (op.args[i].type != Arg::Type::weight || !t.data || on_devices(t.dtype)) continue;
+    throw Error("EYRIE_UNSUPPORTED", std::string(op.name) + ": " + op.args[i].name + " is " + dtype_info(t.dtype).name +
+                                         ", which has no CUDA kernel yet; use device 'cpu'");
+  }
 }
 
 void throw_fault(Fault& fault) {

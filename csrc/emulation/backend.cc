@@ -49,7 +49,7 @@ class EmulatedBackend : public Backend {
   bool host_memory() const override { return false; }
 
   void prepare(Launch& launch) override {
-    require_kernel(launch.op->index);
+    require_kernel(launch);
     launch.check = find_check(launch.op->name);
   }
   void run(const Launch& launch) override {

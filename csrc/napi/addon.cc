@@ -18,9 +18,9 @@ namespace {
 DType dtype(const std::string& name) {
   for (int i = 0; i < int(DType::count); i++)
     if (name == dtype_info(DType(i)).name) return DType(i);
-  throw Error(
-      "EYRIE_DTYPE",
-      "dtype " + name + " does not exist; expected f32, f16, bf16, i32, u8, u16, i8, f8_e4m3, q8_0, q4_0 or q4_1");
+  std::string known;
+  for (int i = 0; i < int(DType::count); i++) known += std::string(i ? ", " : "") + dtype_info(DType(i)).name;
+  throw Error("EYRIE_DTYPE", "dtype " + name + " does not exist; expected one of " + known);
 }
 
 std::vector<int64_t> integers(const CallbackInfo& info, size_t i, const char* what) {
@@ -95,6 +95,18 @@ Value alloc(const CallbackInfo& info) {
   t.data = storage->data();
   t.device = s.backend().device();
   return Napi::Number::New(info.Env(), Environment::get(info.Env()).add(t, std::move(storage)));
+}
+
+// weightFormat(format, outputs, inputs) -> what a packed matrix takes, and whether devices other than the CPU have the format
+Value weight_format(const CallbackInfo& info) {
+  const DType t = dtype(text(info, 0, "format"));
+  const double n = number(info, 1, "outputs"), k = number(info, 2, "inputs");
+  if (!(n >= 0 && k >= 0 && n * k < double(int64_t(1) << 50)))
+    throw Error("EYRIE_SHAPE", "the shape has too many elements");
+  auto out = Napi::Object::New(info.Env());
+  out.Set("bytes", double(tile_bytes(t, int64_t(n), int64_t(k))));
+  out.Set("onDevices", on_devices(t));
+  return out;
 }
 
 // mapFile(path, bytes) -> handle of u8[bytes]
@@ -309,6 +321,7 @@ NAPI_MODULE_INIT() {
   export_ops(env, table);
   napi_set_named_property(env, exports, "ops", table);
   add<alloc>(env, exports, "alloc");
+  add<weight_format>(env, exports, "weightFormat");
   add<map_file>(env, exports, "mapFile");
   add<view>(env, exports, "view");
   add<dispose>(env, exports, "dispose");

@@ -1,6 +1,7 @@
 import { EyrieError } from '../errors.ts';
 import { native } from '../native/load.ts';
 import { availableMemory } from '../tensor/memory.ts';
+import type { TensorInfo } from '../weights/index.ts';
 import { checkMemory, type MemoryPlan } from './memory-plan.ts';
 
 /** Bytes that a device has left for a model. */
@@ -10,14 +11,16 @@ function freeBytes(device: string): number {
 }
 
 /**
- * The device a model runs on, and what it will take there. `'auto'` (and nothing) take the first GPU when one is there and the
- * plan fits its free memory, else the CPU; EYRIE_DEVICE stands in for a missing option.
- * @throws EyrieError EYRIE_INVALID_ARGUMENT; EYRIE_NO_DEVICE; EYRIE_OUT_OF_MEMORY with the numbers when the plan does not fit
+ * The device a model runs on, and what it will take there. `'auto'` (and nothing) take the first GPU when one is there, has kernels for all formats of
+ * the file, and the plan fits its free memory, else the CPU; EYRIE_DEVICE stands in for a missing option.
+ * @param cpuOnly a matrix of the file whose format only the CPU has
+ * @throws EyrieError EYRIE_INVALID_ARGUMENT; EYRIE_NO_DEVICE; EYRIE_UNSUPPORTED; EYRIE_OUT_OF_MEMORY with the numbers when the plan does not fit
  */
 export function chooseDevice(
   path: string,
   option: string | undefined,
   plan: (device: string) => MemoryPlan,
+  cpuOnly?: TensorInfo,
 ): { device: string; memory: MemoryPlan } {
   const wanted = option ?? (process.env.EYRIE_DEVICE || 'auto');
   if (!/^(auto|cpu|cuda(:\d+)?|emulated)$/.test(wanted)) {
@@ -27,7 +30,7 @@ export function chooseDevice(
     );
   }
   const { cuda } = native().machine();
-  if (wanted === 'auto') {
+  if (wanted === 'auto' && !cpuOnly) {
     const memory = plan('cuda:0');
     if (cuda.devices > 0 && memory.total <= freeBytes('cuda:0')) return { device: 'cuda:0', memory };
   }
@@ -36,6 +39,12 @@ export function chooseDevice(
   if (gpu && Number(gpu[1] ?? 0) >= cuda.devices) {
     const why = cuda.devices === 0 ? cuda.message : `there are ${cuda.devices}`;
     throw new EyrieError('EYRIE_NO_DEVICE', `device ${device}: ${why}`);
+  }
+  if (device !== 'cpu' && cpuOnly) {
+    throw new EyrieError(
+      'EYRIE_UNSUPPORTED',
+      `${path}: tensor "${cpuOnly.name}" is ${cpuOnly.dtype}, which device ${device} has no kernel for yet; use device 'cpu' or 'auto', or a file in another format`,
+    );
   }
   const memory = plan(device);
   checkMemory(path, memory, device, freeBytes(device));

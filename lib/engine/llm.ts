@@ -7,6 +7,7 @@ import {
   loadWeights,
   type ModelConfig,
   type ModelFiles,
+  onlyOnCpu,
   openModel,
   type Quantization,
   weightBytes,
@@ -100,8 +101,12 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   const files = await openModel(path);
   const { config } = files;
   checkQuantization(options.weights);
-  const { device, memory } = chooseDevice(path, options.device, (d) =>
-    planMemory(config, weightBytes(files.weights, options.weights), engineOptions(config, options, d), d),
+  const weights = weightBytes(files.weights, options.weights);
+  const { device, memory } = chooseDevice(
+    path,
+    options.device,
+    (d) => planMemory(config, weights, engineOptions(config, options, d), d),
+    onlyOnCpu(files.weights),
   );
   const engine = engineOptions(config, options, device);
   const { contextLength } = engine;

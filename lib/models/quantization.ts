@@ -1,5 +1,6 @@
 import { EyrieError } from '../errors.ts';
-import type { QuantizedFormat } from '../tensor/dtype.ts';
+import { native } from '../native/load.ts';
+import { FILE_FORMATS, type QuantizedFormat, sizeOf } from '../tensor/dtype.ts';
 import type { TensorInfo, WeightFile } from '../weights/index.ts';
 
 /** What `load` may make of a model's matrices of floats. */
@@ -21,14 +22,6 @@ const HEADS: ReadonlySet<string> = new Set([
   'output.weight',
 ]);
 const FLOATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16']);
-/** Bits of an input, and bytes of an output beside. */
-const SIZES: Record<QuantizedFormat, [bits: number, bytes: number]> = {
-  i8: [8, 4],
-  f8_e4m3: [8, 4],
-  q4_0: [4.5, 0],
-  i4_g128: [4.125, 0],
-};
-
 /** @throws EyrieError EYRIE_INVALID_ARGUMENT for anything but an option of `load` or undefined */
 export function checkQuantization(option: unknown): asserts option is Quantization | undefined {
   if (option === undefined || QUANTIZATIONS.some((q) => q === option)) return;
@@ -52,18 +45,30 @@ export function quantizedFormat(path: string, info: TensorInfo, option: Quantiza
   return HEADS.has(info.name) ? head : layers;
 }
 
-/** Bytes that the tensors of a file take when its matrices are quantised. */
+const isMatrix = (info: TensorInfo): boolean =>
+  info.shape.length === 2 && FILE_FORMATS.some((format) => format === info.dtype);
+
+/**
+ * Bytes that the tensors of a file take once they are loaded: matrices in tiles (`csrc/core/tiles.h`), in the formats they have or get, and vectors of
+ * floats in f32.
+ */
 export function weightBytes(file: WeightFile, option: Quantization | undefined): number {
-  if (!option) return file.totalBytes;
   let total = 0;
   for (const info of file.tensors.values()) {
     const [n, k] = info.shape;
-    if (info.shape.length !== 2) {
-      total += info.bytes;
-      continue;
+    if (isMatrix(info)) {
+      const format = option ? quantizedFormat(file.path, info, option) : info.dtype;
+      total += native().weightFormat(format, n!, k!).bytes;
+    } else {
+      total += FLOATS.has(info.dtype) ? 4 * sizeOf(info.shape) : info.bytes;
     }
-    const [bits, bytes] = SIZES[quantizedFormat(file.path, info, option)];
-    total += Math.ceil((n! * k! * bits) / 8) + n! * bytes;
   }
   return total;
+}
+
+/** A matrix of the file whose format only the CPU has, if there is one. */
+export function onlyOnCpu(file: WeightFile): TensorInfo | undefined {
+  for (const info of file.tensors.values())
+    if (isMatrix(info) && !native().weightFormat(info.dtype, 0, 0).onDevices) return info;
+  return undefined;
 }

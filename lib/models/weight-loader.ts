@@ -1,13 +1,13 @@
 import { EyrieError } from '../errors.ts';
 import { cast, packWeight, quantizeWeight } from '../ops/weights.ts';
-import type { FileFormat } from '../tensor/dtype.ts';
+import { FILE_FORMATS, type FileFormat } from '../tensor/dtype.ts';
 import type { Stream } from '../tensor/stream.ts';
 import { MappedFile, type Tensor, type Weight } from '../tensor/tensor.ts';
 import type { TensorInfo, WeightFile } from '../weights/index.ts';
 import { ggufName } from './names.ts';
 import { type Quantization, quantizedFormat } from './quantization.ts';
 
-const MATRIX_FORMATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1']);
+const MATRIX_FORMATS: ReadonlySet<string> = new Set(FILE_FORMATS);
 const VECTOR_FORMATS: ReadonlySet<string> = new Set(['f32', 'f16', 'bf16']);
 
 /** Bytes read so far, of all bytes that will be. */

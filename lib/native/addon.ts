@@ -17,6 +17,8 @@ export interface Machine {
 export interface Addon {
   ops: NativeOps;
   alloc(stream: number, dtype: string, shape: readonly number[], packed: boolean): Handle;
+  /** What a packed matrix takes, and whether devices other than the CPU have its format. */
+  weightFormat(format: string, outputs: number, inputs: number): { bytes: number; onDevices: boolean };
   mapFile(path: string, bytes: number): Handle;
   view(
     tensor: Handle,

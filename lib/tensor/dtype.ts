@@ -3,7 +3,25 @@ import { EyrieError } from '../errors.ts';
 /** Element types of dense tensors. */
 export type DType = 'f32' | 'f16' | 'bf16' | 'i32' | 'u8' | 'u16' | 'f8_e4m3' | 'i8';
 /** Formats of packed weight matrices that lie in files. */
-export type FileFormat = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q4_0' | 'q4_1';
+export const FILE_FORMATS = [
+  'f32',
+  'f16',
+  'bf16',
+  'q8_0',
+  'q4_0',
+  'q4_1',
+  'q5_0',
+  'q5_1',
+  'q2_k',
+  'q3_k',
+  'q4_k',
+  'q5_k',
+  'q6_k',
+  'iq4_nl',
+  'iq4_xs',
+  'mxfp4',
+] as const;
+export type FileFormat = (typeof FILE_FORMATS)[number];
 /** Formats that `quantizeWeight` makes of matrices of floats. */
 export type QuantizedFormat = 'i8' | 'f8_e4m3' | 'i4_g128' | 'q4_0';
 /** Formats of packed weight matrices. */

@@ -36,7 +36,7 @@ import {
 } from '../../lib/ops/index.ts';
 import { bf16Bits, f16Bits } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
-import { FILE_FORMATS, FORMATS, randomMatrix, upload } from '../ops/matrix.ts';
+import { DEVICE_FILE_FORMATS, DEVICE_FORMATS, randomMatrix, upload } from '../ops/matrix.ts';
 
 /** Seeded tensors on one stream, disposed together. */
 export class Scope {
@@ -248,7 +248,7 @@ const preparedTrees = (b: number, q: number): Case => ({
 
 /** Every op of the table, in shapes that take each way through its kernels: whole tiles, tails, one row, many. */
 export const CASES: Record<keyof NativeOps, Case[]> = {
-  pack_weight: cases(FILE_FORMATS, (format) => ({
+  pack_weight: cases(DEVICE_FILE_FORMATS, (format) => ({
     what: `${format} [40,96]`,
     call(s) {
       const { bytes } = randomMatrix(s.random, format, 40, 96);
@@ -272,7 +272,7 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
       return [half, s.keep(cast(half, 'f32')), s.keep(cast(half, 'f16'))];
     },
   })),
-  embed: cases(FORMATS, (format) => ({
+  embed: cases(DEVICE_FORMATS, (format) => ({
     what: `${format} [50,96]`,
     call: (s) => [
       s.keep(
@@ -349,7 +349,7 @@ export const CASES: Record<keyof NativeOps, Case[]> = {
         clamp({ x: s.normal([3, d], dtype), low: -1, high: 0.5, out: s.blank([3, d], dtype) }),
       ),
   })),
-  linear: FORMATS.flatMap((format) =>
+  linear: DEVICE_FORMATS.flatMap((format) =>
     cases(
       [
         [1, 40, 96],

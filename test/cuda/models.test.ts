@@ -1,9 +1,10 @@
 // Whole models on CUDA devices (a GPU, or the emulation) with the default arithmetic: beside the CPU, and beside themselves.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Evaluator } from '../../lib/engine/index.ts';
+import { load } from '../../lib/index.ts';
 import { loadWeights, openModel } from '../../lib/models/index.ts';
+import { packWeight, Stream, Tensor } from '../../lib/ops/index.ts';
 import type { SamplingParams } from '../../lib/sampling/index.ts';
-import { Stream } from '../../lib/tensor/index.ts';
 import { backends } from '../helpers/describe-op.ts';
 import { goldenGguf, ids, makeEngine, run } from '../helpers/engine.ts';
 import { Random } from '../helpers/random.ts';
@@ -56,6 +57,21 @@ for (const device of devices) {
         }
       });
     }
+  });
+
+  it(`refuses on ${device} what only the CPU has`, async () => {
+    await expect(load(goldenGguf('llama-kquants'), { device })).rejects.toMatchObject({
+      code: 'EYRIE_UNSUPPORTED',
+      message: expect.stringMatching(
+        /tensor "token_embd.weight" is q4_k, which device \S+ has no kernel for yet/,
+      ),
+    });
+    const stream = new Stream({ device });
+    using src = Tensor.from(stream, 'u8', [144], new Uint8Array(144));
+    expect(() => packWeight(src, 'q4_k', [1, 256])).toThrow(
+      expect.objectContaining({ code: 'EYRIE_UNSUPPORTED', message: expect.stringMatching(/out is q4_k/) }),
+    );
+    stream.dispose();
   });
 
   describe(`a request on ${device} gives the same tokens and log-probabilities`, () => {

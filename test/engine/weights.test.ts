@@ -9,7 +9,9 @@ import {
   type Quantization,
   weightBytes,
 } from '../../lib/models/index.ts';
+import { native } from '../../lib/native/load.ts';
 import type { SamplingParams } from '../../lib/sampling/index.ts';
+import { Stream } from '../../lib/tensor/index.ts';
 import { another, backends, streamOptions } from '../helpers/describe-op.ts';
 import { goldenGguf, goldenModel, ids, makeEngine, run } from '../helpers/engine.ts';
 import { distance } from '../helpers/floats.ts';
@@ -71,22 +73,22 @@ for (const backend of backends) {
 }
 
 describe('load({ weights })', () => {
-  it('plans what quantised matrices take', async () => {
-    const files = await openModel(goldenModel('llama32'));
-    const parameters = [...files.weights.tensors.values()]
-      .filter((t) => t.shape.length === 2)
-      .reduce((n, t) => n + t.shape[0]! * t.shape[1]!, 0);
-    const rest = [...files.weights.tensors.values()]
-      .filter((t) => t.shape.length !== 2)
-      .reduce((n, t) => n + t.bytes, 0);
-    const rows = [...files.weights.tensors.values()]
-      .filter((t) => t.shape.length === 2)
-      .reduce((n, t) => n + t.shape[0]!, 0);
-    expect(weightBytes(files.weights, 'int8')).toBe(parameters + 4 * rows + rest);
-    expect(weightBytes(files.weights, 'fp8')).toBe(weightBytes(files.weights, 'int8'));
-    expect(weightBytes(files.weights, 'int4')).toBeLessThan(weightBytes(files.weights, 'int8'));
-    expect(weightBytes(files.weights, 'int4-g128')).toBeLessThan(weightBytes(files.weights, 'int4'));
-    expect(weightBytes(files.weights, undefined)).toBe(files.weights.totalBytes);
+  it('plans what loading allocates', async () => {
+    for (const path of [goldenModel('llama32'), goldenGguf('llama-f16'), goldenGguf('llama-kquants')]) {
+      const files = await openModel(path);
+      for (const weights of path.includes('kquants') ? [undefined] : [undefined, ...QUANTIZATIONS]) {
+        const stream = new Stream({ device: 'cpu', threads: 1 });
+        const before = native().memory().allocated;
+        const model = await loadWeights(files, stream, { activations: 'auto', positions: 2, weights });
+        const rope = 2 * files.config.rope.dims * 4;
+        // What is in the file but not in memory: the divisors of the rope table.
+        const divisors = files.weights.tensors.get('rope_freqs.weight')?.bytes ?? 0;
+        const allocated = native().memory().allocated - before - rope;
+        expect(weightBytes(files.weights, weights) - divisors, `${path} ${weights}`).toBe(allocated);
+        model.dispose();
+        stream.dispose();
+      }
+    }
   });
 
   it('refuses what it does not know, and matrices that are quantised already', async () => {
@@ -94,9 +96,9 @@ describe('load({ weights })', () => {
     await expect(load(path, { device: 'cpu', weights: 'int3' as 'int4' })).rejects.toThrow(
       /weights: expected 'int8', 'fp8', 'int4', 'int4-g128', or nothing to keep what the file has, got 'int3'/,
     );
-    const quantised = await openModel(goldenGguf('qwen2-q4_1'));
-    expect(() => weightBytes(quantised.weights, 'int8')).toThrow(
-      /is q4_1 already, and weights: 'int8' quantises f32, f16 and bf16/,
-    );
+    await expect(load(goldenGguf('qwen2-q4_1'), { device: 'cpu', weights: 'int8' })).rejects.toMatchObject({
+      code: 'EYRIE_UNSUPPORTED',
+      message: expect.stringMatching(/is q4_1 already, and weights: 'int8' quantises f32, f16 and bf16/),
+    });
   });
 });

@@ -1,14 +1,14 @@
 import type { Addon } from '../../lib/native/addon.ts';
 import { type NativeOps, SAMPLING_COLUMNS } from '../../lib/native/ops.gen.ts';
-import type { FileFormat, WeightFormat } from '../../lib/tensor/index.ts';
+import { FILE_FORMATS, type FileFormat, type WeightFormat } from '../../lib/tensor/index.ts';
 import { byteCount } from '../../lib/weights/index.ts';
 import type { Random } from '../helpers/random.ts';
 
 const BYTES: Record<string, number> = { f32: 4, f16: 2, bf16: 2, i32: 4, u8: 1, u16: 2, f8_e4m3: 1, i8: 1 };
 const CACHES = ['f32', 'f16', 'bf16', 'f8_e4m3', 'i8'];
-const FILES: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1'];
+const FILES: readonly WeightFormat[] = FILE_FORMATS;
 const MADE: WeightFormat[] = ['i8', 'f8_e4m3', 'i4_g128'];
-const FORMATS: WeightFormat[] = [...FILES, ...MADE];
+const FORMATS: readonly WeightFormat[] = [...FILES, ...MADE];
 const SIZES = [0, 1, 1, 2, 2, 3, 4, 4, 8, 16, 31, 32, 32, 64, 64, 65, 128];
 const EXTREME_INTEGERS = [-1, 0, 1, 7, 2 ** 31 - 1, -(2 ** 31), 1 << 20];
 const EXTREME_FLOATS = [0, -0, 1e38, -1e38, Number.NaN, Number.POSITIVE_INFINITY, 1e-40];
@@ -105,7 +105,7 @@ export class Calls {
     s.set('Q', this.#pick([1, 4, 8]))
       .set('B', this.#pick([1, 2, 3]))
       .set('M', this.#pick([1, 2, 4]));
-    s.set('K', this.#pick([32, 64, 96]))
+    s.set('K', this.#pick([32, 64, 96, 256]))
       .set('T', this.#pick([1, 2, 5, 9]))
       .set('R', this.#pick(SIZES));
     if (op === 'rope' || op === 'fused_qkv') s.set('R', dim);
@@ -122,7 +122,7 @@ export class Calls {
     if (op === 'embed') s.set('D', s.get('C')!);
     if (op === 'pack_weight') {
       const n = s.get('N')! * s.get('K')!;
-      s.set('L', FILES.includes(this.#format) ? byteCount(this.#format as FileFormat, n)! : n);
+      s.set('L', FILES.includes(this.#format) ? (byteCount(this.#format as FileFormat, n) ?? n) : n);
     }
     if (op === 'kv_copy_pages') s.set('L', this.#pick([0, 1, 2]));
     if (op === 'sample') {

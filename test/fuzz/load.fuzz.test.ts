@@ -3,7 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { native } from '../../lib/native/load.ts';
-import { cast, type DType, type FileFormat, MappedFile, packWeight, Stream } from '../../lib/ops/index.ts';
+import {
+  cast,
+  type DType,
+  FILE_FORMATS,
+  type FileFormat,
+  MappedFile,
+  packWeight,
+  Stream,
+} from '../../lib/ops/index.ts';
 import { openWeights, type WeightFile } from '../../lib/weights/index.ts';
 import { Random } from '../helpers/random.ts';
 
@@ -14,7 +22,7 @@ const golden = join(import.meta.dirname, '../golden');
 const folder = mkdtempSync(join(tmpdir(), 'eyrie-fuzz-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const PACKED = new Set<string>(['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_1']);
+const PACKED = new Set<string>(FILE_FORMATS);
 const FLOATS = new Set<string>(['f32', 'f16', 'bf16']);
 const ALLOWED = ['EYRIE_GGUF', 'EYRIE_SAFETENSORS', 'EYRIE_FILE', 'EYRIE_SHAPE'];
 

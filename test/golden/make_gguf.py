@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -47,8 +48,37 @@ FILE_TYPES = {
     Type.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
     Type.Q4_0: gguf.LlamaFileType.MOSTLY_Q4_0,
     Type.Q4_1: gguf.LlamaFileType.MOSTLY_Q4_1,
+    Type.Q4_K: gguf.LlamaFileType.MOSTLY_Q4_K_M,
 }
 WIDE = 32  # a block of the quantised types; every K here is a multiple of it
+SUPER = 256  # a block of the K types
+# Where the halves of a block lie that scale it, for types that the gguf package cannot write (MXFP4: an exponent in byte 0).
+HALVES = {
+    Type.Q2_K: [80, 82],
+    Type.Q3_K: [108],
+    Type.Q4_K: [0, 2],
+    Type.Q5_K: [0, 2],
+    Type.Q6_K: [208],
+    Type.IQ4_NL: [0],
+    Type.IQ4_XS: [0],
+    Type.MXFP4: [],
+}
+# Of the file that mixes them all, by the end of a tensor's name: the first that fits.
+MIXED = {
+    "0.attn_k.weight": Type.MXFP4,
+    "0.attn_v.weight": Type.Q6_K,
+    "0.attn_output.weight": Type.Q5_1,
+    "0.ffn_up.weight": Type.Q5_K,
+    "0.ffn_down.weight": Type.Q6_K,
+    "1.attn_q.weight": Type.Q3_K,
+    "1.attn_k.weight": Type.Q5_0,
+    "1.attn_v.weight": Type.IQ4_XS,
+    "1.attn_output.weight": Type.IQ4_NL,
+    "1.ffn_gate.weight": Type.Q2_K,
+    "1.ffn_up.weight": Type.Q3_K,
+    "1.ffn_down.weight": Type.IQ4_XS,
+    "output.weight": Type.Q6_K,
+}
 
 
 # ---- what exists ----------------------------------------------------------------------------------------------------
@@ -83,6 +113,7 @@ def variants():
         "llama-f16": (llama_config(llama, **tied), llama, Type.F16),
         "llama-q8_0": (llama_config(llama, **tied, **wide), llama, Type.Q8_0),
         "llama-q4_0": (llama_config(llama, **wide), llama, Type.Q4_0, Type.Q8_0),
+        "llama-kquants": (llama_config(llama, hidden_size=SUPER, intermediate_size=SUPER), llama, Type.Q4_K),
         "qwen2-f32": (qwen2_config(qwen, **tied), qwen, Type.F32),
         "qwen2-bf16": (qwen2_config(qwen, **tied), qwen, Type.BF16),
         "qwen2-q4_1": (qwen2_config(qwen, **tied, **wide), qwen, Type.Q4_1),
@@ -243,6 +274,26 @@ def inverse_frequencies(config):
     return ROPE_INIT_FUNCTIONS[rope["rope_type"]](loaded, "cpu")[0].double().numpy()
 
 
+def quantised(values, as_type):
+    """Blocks of a type. Where the gguf package only reads it: random ones, with the spread that the values have."""
+    try:
+        return gguf.quants.quantize(values, as_type)
+    except NotImplementedError:
+        pass
+    block, size = gguf.GGML_QUANT_SIZES[as_type]
+    random = np.random.default_rng(zlib.crc32(values.tobytes()))
+    data = random.integers(0, 256, (values.size // block, size), dtype=np.uint8)
+    spread = 1.0
+    for _ in range(3):  # halves round, so the second and third time are nearer
+        for at in HALVES[as_type]:
+            data[:, at : at + 2] = np.full((len(data), 1), spread * 0.01, np.float16).view(np.uint8)
+        if not HALVES[as_type]:
+            data[:, 0] = 127 + round(np.log2(spread * 0.3))
+        found = gguf.quants.dequantize(data, as_type).std()
+        spread *= values.std() / found
+    return data.reshape(values.shape[0], -1)
+
+
 def packed_tensors(model, config, kind, head_kind):
     """GGUF name -> (bytes as stored, type)."""
     state, packed = model.state_dict(), {}
@@ -251,7 +302,10 @@ def packed_tensors(model, config, kind, head_kind):
         if heads:
             values = interleave_rows(values, heads)
         as_type = Type.F32 if values.ndim == 1 else head_kind if name == "lm_head.weight" else kind
-        packed[gguf_name(name, config)] = gguf.quants.quantize(np.ascontiguousarray(values), as_type), as_type
+        stored = gguf_name(name, config)
+        if kind == Type.Q4_K and values.ndim > 1:
+            as_type = next((t for end, t in MIXED.items() if stored.endswith(end)), kind)
+        packed[stored] = quantised(np.ascontiguousarray(values), as_type), as_type
     return packed
 
 

@@ -3,11 +3,11 @@ import { embed, Tensor } from '../../lib/ops/index.ts';
 import { describeLevels, guarded } from '../helpers/describe-op.ts';
 import { bf16Bits, firstDifference } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
-import { FORMATS, isQuantised, randomMatrix, upload, weightAt } from './matrix.ts';
+import { blockOf, formatsOf, isQuantised, randomMatrix, upload, weightAt } from './matrix.ts';
 
 describeLevels('embed', (stream, backend) => {
-  for (const format of FORMATS) {
-    const D = isQuantised(format) ? 96 : 76;
+  for (const format of formatsOf(backend)) {
+    const D = isQuantised(format) ? Math.max(96, blockOf(format)) : 76;
     for (const withPositions of [false, true]) {
       it(`${format}${withPositions ? ' with positions' : ''}`, async () => {
         const s = stream();

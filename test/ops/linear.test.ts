@@ -4,7 +4,16 @@ import { ACTIVATIONS, linear, Stream, Tensor, type WeightFormat } from '../../li
 import { another, describeLevels, expectClose, guarded } from '../helpers/describe-op.ts';
 import { bf16Bits, firstDifference, fromBf16 } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
-import { FORMATS, isQuantised, type Matrix, randomMatrix, upload, weightAt } from './matrix.ts';
+import {
+  blockOf,
+  FORMATS,
+  formatsOf,
+  isQuantised,
+  type Matrix,
+  randomMatrix,
+  upload,
+  weightAt,
+} from './matrix.ts';
 
 const roundBf16 = (x: Float32Array) => x.map((v) => fromBf16(bf16Bits(v)));
 
@@ -21,31 +30,31 @@ function reference(x: Float32Array, a: Matrix): Float64Array {
 }
 
 /**
- * The arithmetic as defined, operation by operation: for blocks of 32 inputs a chain over the even ones and one over the odd
- * ones, d and m folded in f32; i4_g128 folds d for four blocks at a time, i8 and f8_e4m3 at the end. (A fused multiply-add is one f32 rounding of a float64 expression; the rounding to float64
- * in between is harmless but for ties, which random data does not hit.)
+ * The arithmetic as defined, operation by operation: for blocks of 32 inputs (16 where those share a scale) a chain over the even ones and one over
+ * the odd ones, d and m folded in f32; i4_g128 folds d for four blocks at a time, i8 and f8_e4m3 at the end. (A fused multiply-add is one f32 rounding
+ * of a float64 expression; the rounding to float64 in between is harmless but for ties, which random data does not hit.)
  */
 function defined(x: Float32Array, a: Matrix): Float32Array {
   const f = Math.fround;
   const [N, K] = a.shape;
-  const blocks = Math.ceil(K / 32);
+  const size = a.shared;
+  const blocks = Math.ceil(K / size);
   return Float32Array.from({ length: (x.length / K) * N }, (_, i) => {
     const t = Math.floor(i / N);
     const n = i % N;
     let acc = 0;
     let group = 0;
     for (let b = 0; b < blocks; b++) {
-      const at = (k: number) => (b * 32 + k < K ? x[t * K + b * 32 + k]! : 0);
+      const at = (k: number) => (b * size + k < K ? x[t * K + b * size + k]! : 0);
       const chain = [0, 0];
-      for (let k = 0; k < Math.min(32, K - b * 32); k++) {
-        chain[k % 2] = f(at(k) * a.q[n * K + b * 32 + k]! + chain[k % 2]!);
+      for (let k = 0; k < Math.min(size, K - b * size); k++) {
+        chain[k % 2] = f(at(k) * a.q[n * K + b * size + k]! + chain[k % 2]!);
       }
       const dot = f(chain[0]! + chain[1]!);
-      const of4 = a.format.startsWith('q4') || a.format === 'i4_g128';
       if (a.format === 'i4_g128') group = f(group + dot);
       else acc = isQuantised(a.format) ? f(a.d[n * blocks + b]! * dot + acc) : f(acc + dot);
-      if (of4) {
-        let lanes = Array.from({ length: 16 }, (_, l) => f(at(l) + at(l + 16)));
+      if (a.hasMin || a.format === 'i4_g128') {
+        let lanes = Array.from({ length: 16 }, (_, l) => (size === 32 ? f(at(l) + at(l + 16)) : at(l)));
         for (; lanes.length > 1; lanes = lanes.slice(0, lanes.length / 2)) {
           for (let l = 0; l < lanes.length / 2; l++) lanes[l] = f(lanes[l]! + lanes[l + lanes.length / 2]!);
         }
@@ -68,8 +77,11 @@ const shapesOf = (format: WeightFormat) =>
       [17, 64],
       [40, 172],
       [96, 576],
+      [33, 512],
     ] as const
-  ).filter(([, K]) => !isQuantised(format) || K % 32 === 0);
+  ).filter(([, K]) => K % blockOf(format) === 0);
+/** K, or as much as whole blocks of the format are. */
+const whole = (format: WeightFormat, K: number) => Math.ceil(K / blockOf(format)) * blockOf(format);
 
 async function run(
   s: Stream,
@@ -87,7 +99,7 @@ async function run(
 }
 
 describeLevels('linear', (stream, backend) => {
-  for (const format of FORMATS) {
+  for (const format of formatsOf(backend)) {
     for (const [N, K] of shapesOf(format)) {
       it(`${format} ${N}x${K} against float64 and against its definition`, async () => {
         const random = new Random(N + K);
@@ -107,7 +119,7 @@ describeLevels('linear', (stream, backend) => {
     }
 
     it(`${format}: a row does not depend on the rows beside it, nor on the threads`, async () => {
-      const [N, K, T] = [80, 96, 300];
+      const [N, K, T] = [80, whole(format, 96), 300];
       const random = new Random(7);
       const a = randomMatrix(random, format, N, K);
       const x = random.normal(T * K);
@@ -125,7 +137,7 @@ describeLevels('linear', (stream, backend) => {
 
     it(`${format}: bias, then residual, in place; strided rows`, async () => {
       const s = stream();
-      const [N, K, T] = [50, 64, 7];
+      const [N, K, T] = [50, whole(format, 64), 7];
       const random = new Random(8);
       const a = randomMatrix(random, format, N, K);
       const wide = random.normal(T * (K + 5));
@@ -178,9 +190,10 @@ describe('linear: levels with fused multiply-add', () => {
   it.skipIf(levels.length < 2)(`the same bits: ${levels.join(', ')}`, async () => {
     for (const format of FORMATS) {
       const random = new Random(10);
-      const a = randomMatrix(random, format, 72, 160);
+      const K = whole(format, 160);
+      const a = randomMatrix(random, format, 72, K);
       for (const T of [1, 2, 6, 7, 40]) {
-        const x = random.normal(T * 160);
+        const x = random.normal(T * K);
         const results: Float32Array[] = [];
         for (const level of levels) {
           const s = new Stream({ level, threads: 2 });

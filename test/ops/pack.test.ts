@@ -3,7 +3,7 @@ import { embed, packWeight, type Stream, Tensor, type Weight } from '../../lib/o
 import { describeLevels } from '../helpers/describe-op.ts';
 import { firstDifference } from '../helpers/floats.ts';
 import { Random } from '../helpers/random.ts';
-import { FORMATS, isMade, isQuantised, type Matrix, randomMatrix, upload, weightAt } from './matrix.ts';
+import { blockOf, formatsOf, isMade, type Matrix, randomMatrix, upload, weightAt } from './matrix.ts';
 
 /** All rows of a packed matrix, read back through embed. */
 async function rowsOf(stream: Stream, w: Weight): Promise<Float32Array> {
@@ -23,16 +23,18 @@ function expected(a: Matrix, source: (n: number) => number): Float32Array {
   return Float32Array.from({ length: N * K }, (_, i) => weightAt(a, source(Math.floor(i / K)), i % K));
 }
 
-describeLevels('pack_weight', (stream) => {
-  for (const format of FORMATS) {
+describeLevels('pack_weight', (stream, backend) => {
+  for (const format of formatsOf(backend)) {
     for (const [N, K] of [
       [16, 32],
       [17, 64],
       [3, 96],
       [64, 576],
       [50, 172],
+      [35, 256],
+      [16, 768],
     ] as const) {
-      if (isQuantised(format) && K % 32) continue;
+      if (K % blockOf(format)) continue;
       it(`keeps every value: ${format} ${N}x${K}`, async () => {
         const a = randomMatrix(new Random(N * K), format, N, K);
         using w = upload(stream(), a);
@@ -46,7 +48,7 @@ describeLevels('pack_weight', (stream) => {
     }
 
     it(`reorders the rows of each head: ${format}`, async () => {
-      const [N, K, head] = [48, 64, 8];
+      const [N, K, head] = [48, Math.max(64, blockOf(format)), 8];
       const a = randomMatrix(new Random(1), format, N, K);
       using w = upload(stream(), a, head);
       const source = (n: number) => {
@@ -58,7 +60,7 @@ describeLevels('pack_weight', (stream) => {
 
     if (isMade(format)) continue;
     it(`takes bytes at any address: ${format}`, async () => {
-      const a = randomMatrix(new Random(2), format, 20, 64);
+      const a = randomMatrix(new Random(2), format, 20, Math.max(64, blockOf(format)));
       const shifted = new Uint8Array(a.bytes.length + 3);
       shifted.set(a.bytes, 3);
       using all = Tensor.from(stream(), 'u8', [shifted.length], shifted);

@@ -14,8 +14,27 @@ EYRIE_INLINE I16 i_load(const uint32_t* p) { return {_mm512_loadu_si512(p)}; }
 EYRIE_INLINE void i_store(uint32_t* p, I16 a) { _mm512_storeu_si512(p, a.v); }
 EYRIE_INLINE I16 i_add(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 EYRIE_INLINE I16 i_xor(I16 a, I16 b) { return {_mm512_xor_si512(a.v, b.v)}; }
+EYRIE_INLINE I16 i_and(I16 a, uint32_t mask) { return {_mm512_and_si512(a.v, _mm512_set1_epi32(int(mask)))}; }
+EYRIE_INLINE I16 i_or_and(I16 a, I16 b, uint32_t mask) {  // a | (b & mask)
+#ifdef EYRIE_EMULATE_AVX512
+  return {_mm512_or_si512(a.v, _mm512_and_si512(b.v, _mm512_set1_epi32(int(mask))))};
+#else
+  return {_mm512_ternarylogic_epi32(a.v, b.v, _mm512_set1_epi32(int(mask)), 0xf8)};
+#endif
+}
+template <int n>
+EYRIE_INLINE I16 i_left(I16 a) {
+  return {_mm512_slli_epi32(a.v, n)};
+}
+template <int n>
+EYRIE_INLINE I16 i_right(I16 a) {  // zeros come in
+  return {_mm512_srli_epi32(a.v, n)};
+}
+EYRIE_INLINE I16 i_load_u8(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+EYRIE_INLINE V16 v_from_bits(I16 a) { return {_mm512_castsi512_ps(a.v)}; }
+EYRIE_INLINE V16 v_lookup(V16 table, I16 i) { return {_mm512_permutexvar_ps(i.v, table.v)}; }  // by the low four bits
 EYRIE_INLINE I16 i_min(I16 a, I16 b) { return {_mm512_min_epu32(a.v, b.v)}; }  // unsigned
-EYRIE_INLINE bool i_any_below(I16 a, uint32_t limit) {                          // unsigned
+EYRIE_INLINE bool i_any_below(I16 a, uint32_t limit) {  // unsigned
   return _mm512_cmplt_epu32_mask(a.v, _mm512_set1_epi32(int(limit))) != 0;
 }
 // a * m: the low words, and the high words in *high.
@@ -33,7 +52,7 @@ EYRIE_INLINE void i_transpose4(I16* w) {
   w[2].v = _mm512_unpacklo_epi64(b, d);
   w[3].v = _mm512_unpackhi_epi64(b, d);
 }
-EYRIE_INLINE V16 v_from_int(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }   // signed
+EYRIE_INLINE V16 v_from_int(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }  // signed
 EYRIE_INLINE I16 i_truncate(V16 a) { return {_mm512_cvttps_epi32(a.v)}; }  // signed
 EYRIE_INLINE V16 v_load_u16(const uint16_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)))};
@@ -66,6 +85,34 @@ EYRIE_INLINE void i_store(uint32_t* p, I16 a) {
 }
 EYRIE_INLINE I16 i_add(I16 a, I16 b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 EYRIE_INLINE I16 i_xor(I16 a, I16 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
+EYRIE_INLINE I16 i_and(I16 a, uint32_t mask) {
+  const __m256i m = _mm256_set1_epi32(int(mask));
+  return {_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m)};
+}
+EYRIE_INLINE I16 i_or_and(I16 a, I16 b, uint32_t mask) {  // a | (b & mask)
+  const __m256i m = _mm256_set1_epi32(int(mask));
+  return {_mm256_or_si256(a.lo, _mm256_and_si256(b.lo, m)), _mm256_or_si256(a.hi, _mm256_and_si256(b.hi, m))};
+}
+template <int n>
+EYRIE_INLINE I16 i_left(I16 a) {
+  return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+}
+template <int n>
+EYRIE_INLINE I16 i_right(I16 a) {  // zeros come in
+  return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
+}
+EYRIE_INLINE I16 i_load_u8(const uint8_t* p) {
+  return {_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)),
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8)))};
+}
+EYRIE_INLINE V16 v_from_bits(I16 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+EYRIE_INLINE __m256 ymm_lookup(V16 table, __m256i i) {
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.lo, i), _mm256_permutevar8x32_ps(table.hi, i),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)));
+}
+EYRIE_INLINE V16 v_lookup(V16 table, I16 i) {  // by the low four bits
+  return {ymm_lookup(table, i.lo), ymm_lookup(table, i.hi)};
+}
 EYRIE_INLINE I16 i_min(I16 a, I16 b) {
   return {_mm256_min_epu32(a.lo, b.lo), _mm256_min_epu32(a.hi, b.hi)};
 }  // unsigned
@@ -138,6 +185,27 @@ EYRIE_INLINE void i_store(uint32_t* p, I16 a) {
 }
 EYRIE_INLINE I16 i_add(I16 a, I16 b) { EYRIE_LANES(a.v[i] + b.v[i]); }
 EYRIE_INLINE I16 i_xor(I16 a, I16 b) { EYRIE_LANES(a.v[i] ^ b.v[i]); }
+EYRIE_INLINE I16 i_and(I16 a, uint32_t mask) { EYRIE_LANES(a.v[i] & mask); }
+EYRIE_INLINE I16 i_or_and(I16 a, I16 b, uint32_t mask) { EYRIE_LANES(a.v[i] | (b.v[i] & mask)); }
+template <int n>
+EYRIE_INLINE I16 i_left(I16 a) {
+  EYRIE_LANES(a.v[i] << n);
+}
+template <int n>
+EYRIE_INLINE I16 i_right(I16 a) {  // zeros come in
+  EYRIE_LANES(a.v[i] >> n);
+}
+EYRIE_INLINE I16 i_load_u8(const uint8_t* p) { EYRIE_LANES(p[i]); }
+EYRIE_INLINE V16 v_from_bits(I16 a) {
+  V16 r;
+  memcpy(&r, a.v, 64);
+  return r;
+}
+EYRIE_INLINE V16 v_lookup(V16 table, I16 a) {  // by the low four bits
+  V16 r;
+  for (int i = 0; i < 16; i++) r.v[i] = table.v[a.v[i] & 15];
+  return r;
+}
 EYRIE_INLINE I16 i_min(I16 a, I16 b) { EYRIE_LANES(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }  // unsigned
 EYRIE_INLINE bool i_any_below(I16 a, uint32_t limit) {  // unsigned
   for (int i = 0; i < 16; i++)
