@@ -27,7 +27,7 @@ EYRIE_INLINE void block_of_row(DType dtype, const TileShape& s, const uint8_t* p
   if (has_row_scales(dtype)) one = ((const float*)(panel + s.scales))[n];
   if (dtype == DType::i4_g128) one = f16_to_float(((const uint16_t*)(panel + s.scales))[b / kGroupBlocks * kPanel + n]);
   float d[2 * kPanel], m[2 * kPanel] = {};
-  if (has_prepared_scales(dtype, true)) prepare_scales(dtype, s, panel, b, 1, d, m);
+  if (has_prepared_scales(dtype)) prepare_scales(dtype, s, panel, b, 1, d, m);
   const auto half = [&](int k) { return (has_halves(dtype) ? k / 16 * kPanel : 0) + n; };
   switch (dtype) {
     case DType::f32:

@@ -2,7 +2,7 @@
 // primitive ops, so the bits are theirs.
 #include "cpu/act.h"
 #include "cpu/kv.h"
-#include "cpu/matmul.h"
+#include "cpu/product.h"
 #include "cpu/rope.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
@@ -10,6 +10,7 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 void fused_glu(const Call& call, Team& team) {
   const auto a = fused_glu_args(call);
   const PanelList list = in_turn(*a.w_gate, *a.w_up);
+  EYRIE_IN_PAIRS(fused_glu, list, a.activations);
   const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
                     any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
@@ -29,6 +30,7 @@ void fused_glu(const Call& call, Team& team) {
 void fused_qkv(const Call& call, Team& team) {
   const auto a = fused_qkv_args(call);
   const PanelList list = one_after_the_other(*a.wq, *a.wk, *a.wv);
+  EYRIE_IN_PAIRS(fused_qkv, list, a.activations);
   const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
                     any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));

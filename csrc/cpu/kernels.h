@@ -13,4 +13,11 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 #include "ops.def"
 #undef OP
 }  // namespace eyrie::cpu::EYRIE_LEVEL
+#ifdef EYRIE_LEVEL_PAIRS
+namespace eyrie::cpu::avx512 {  // does what is not done in pairs
+#define OP(name, signature) void name(const Call& call, Team& team);
+#include "ops.def"
+#undef OP
+}  // namespace eyrie::cpu::avx512
+#endif
 #endif

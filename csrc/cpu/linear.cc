@@ -1,11 +1,12 @@
 // linear: out = x · wᵀ (+ bias) (+ residual)
-#include "cpu/matmul.h"
+#include "cpu/product.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 
 void linear(const Call& call, Team& team) {
   const auto a = linear_args(call);
   const PanelList list = list_of(*a.w);
+  EYRIE_IN_PAIRS(linear, list, a.activations);
   const Prepare how{nullptr, false, 0.0f, a.activations == 0, any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.K, how, !any_nibbles(list), any_nibbles(list));
   const float* bias = a.bias ? (const float*)a.bias->data : nullptr;

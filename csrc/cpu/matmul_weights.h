@@ -7,7 +7,7 @@
 #pragma once
 #include "core/codes.h"
 #include "core/tiles.h"
-#include "cpu/simd/integers.h"
+#include "cpu/matmul_scales.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
@@ -64,11 +64,8 @@ enum class Fold {
   none,  // acc + dot
   scale,  // d
   scale_min,  // d and m
-  scale_min8,  // d and m = -8 d
-  group8,  // d of 4 blocks, q - 8
-  floats,  // d, and with _min m, as floats that prepare_scales made
-  floats_min,
-  halves_min  // d and m for each half of a block
+  halves_min,  // d and m for each half of a block
+  group8  // d of 4 blocks, q - 8
 };
 
 template <Fold fold>
@@ -160,7 +157,7 @@ struct WeightsCodes {
 template <bool fp4>
 struct WeightsTable {
   static constexpr int kSlice = 64;
-  static constexpr Fold kFold = Fold::floats;
+  static constexpr Fold kFold = Fold::scale;
   template <int i, int s>
   EYRIE_INLINE V16 get(const uint8_t* block) {
     constexpr int p = i / 2 + i % 2 * 4;
@@ -223,11 +220,6 @@ static void unpack(DType t, const uint8_t* from, int64_t blocks, float* out) {
     case DType::mxfp4: return unpack_blocks<WeightsTable<true>>(from, blocks, out);
     default: return unpack_blocks<WeightsQ4<Fold::scale_min>>(from, blocks, out);
   }
-}
-
-// Whether the activations that meet it are scaled by 16^-p.
-EYRIE_INLINE bool has_nibbles(DType t) {
-  return (t >= DType::q5_0 && t <= DType::q6_k) || t == DType::q4_0 || t == DType::q4_1 || t == DType::i4_g128;
 }
 
 }  // namespace

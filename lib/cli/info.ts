@@ -79,6 +79,9 @@ function machineRows(m: MachineInfo): Row[] {
   return [
     ['processor', m.cpu],
     ['level', `${m.level}: ${m.levelReason} of ${m.levels.join(', ')}${lacking}`],
+    ...(m.portableLevel === m.level
+      ? []
+      : ([['arithmetic', `native; --arithmetic portable takes ${m.portableLevel}`]] satisfies Row[])),
     ['threads', `${m.threads} (${m.cores} ${m.cores === 1 ? 'core' : 'cores'})`],
     ['memory', `${formatBytes(m.availableMemory)} available`],
     ['CUDA', m.cuda.message],

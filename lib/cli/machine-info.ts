@@ -4,6 +4,8 @@ export interface MachineInfo extends Machine {
   /** Instruction-set level that streams take. */
   level: string;
   levelReason: string;
+  /** The level that portable arithmetic takes. */
+  portableLevel: string;
   threads: number;
   availableMemory: number;
   node: string;
@@ -18,12 +20,14 @@ export async function readMachineInfo(): Promise<MachineInfo> {
   const machine = native().machine();
   // Only a stream knows its level and threads: the environment has a say in both.
   const stream = new Stream();
+  const portable = new Stream({ level: 'portable', threads: 1 });
   try {
     const best = stream.name === machine.levels.at(-1);
     return {
       ...machine,
       level: stream.name,
       levelReason: best ? 'the best' : 'chosen by EYRIE_CPU_LEVEL out',
+      portableLevel: portable.name,
       threads: stream.threads,
       availableMemory: availableMemory(),
       node: process.version,
@@ -31,5 +35,6 @@ export async function readMachineInfo(): Promise<MachineInfo> {
     };
   } finally {
     stream.dispose();
+    portable.dispose();
   }
 }

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { ARITHMETICS } from '../engine/device.ts';
 import type { GenerateOptions, LoadOptions } from '../engine/index.ts';
 import { KV_DTYPES } from '../kv/dtype.ts';
 import { QUANTIZATIONS } from '../models/quantization.ts';
@@ -72,6 +73,12 @@ export function addLoadOptions(command: Command, { context = true } = {}): Comma
         .choices(['auto', 'f32'])
         .default('auto'),
     )
+    .addOption(
+      new Option(
+        '--arithmetic <kind>',
+        'native is what the processor does fastest; portable has the same bits on all with AVX2',
+      ).choices(ARITHMETICS),
+    )
     .addOption(weightsOption('quantises matrices of floats while loading (default: what the file has)'));
   if (context) addContext(command);
   return command.addOption(
@@ -91,7 +98,10 @@ function addContext(command: Command): void {
 }
 
 /** The flags of {@link addLoadOptions} and {@link addGenerateOptions}; absent ones are absent keys. */
-export type LoadFlags = Pick<LoadOptions, 'threads' | 'device' | 'activations' | 'weights' | 'kvDtype'> & {
+export type LoadFlags = Pick<
+  LoadOptions,
+  'threads' | 'device' | 'arithmetic' | 'activations' | 'weights' | 'kvDtype'
+> & {
   context?: number;
 };
 export type GenerateFlags = Omit<SamplingParams, 'logitBias' | 'allowedIds'> & {
@@ -102,7 +112,7 @@ export type GenerateFlags = Omit<SamplingParams, 'logitBias' | 'allowedIds'> & {
 export function loadOptions(flags: LoadFlags): LoadOptions {
   const { context } = flags;
   return {
-    ...pick(flags, ['threads', 'device', 'activations', 'weights', 'kvDtype']),
+    ...pick(flags, ['threads', 'device', 'arithmetic', 'activations', 'weights', 'kvDtype']),
     ...(context === undefined ? {} : { contextLength: context }),
   };
 }

@@ -50,3 +50,35 @@ export function chooseDevice(
   checkMemory(path, memory, device, freeBytes(device));
   return { device, memory };
 }
+
+/** `'native'`: what the processor does fastest; `'portable'`: what all levels with fused multiply-adds do alike. */
+export type Arithmetic = 'native' | 'portable';
+export const ARITHMETICS: readonly Arithmetic[] = ['native', 'portable'];
+
+/**
+ * The level of a CPU stream out of the options of `load`; '': the best one.
+ * @throws EyrieError EYRIE_INVALID_ARGUMENT; EYRIE_UNSUPPORTED for portable arithmetic on another device
+ */
+export function chooseLevel(
+  device: string,
+  level: string | undefined,
+  arithmetic: Arithmetic | undefined,
+): string {
+  if (arithmetic !== undefined && !ARITHMETICS.includes(arithmetic))
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `arithmetic: expected 'native' or 'portable', got '${String(arithmetic)}'`,
+    );
+  if (arithmetic !== 'portable') return level ?? '';
+  if (level !== undefined)
+    throw new EyrieError(
+      'EYRIE_INVALID_ARGUMENT',
+      `arithmetic: 'portable' chooses a level, and level is '${level}'; pass one of them`,
+    );
+  if (device !== 'cpu')
+    throw new EyrieError(
+      'EYRIE_UNSUPPORTED',
+      `arithmetic: 'portable' is an arithmetic of the CPU, and the device is ${device}; add device: 'cpu'`,
+    );
+  return 'portable';
+}

@@ -1,4 +1,5 @@
 export type { Controller, FinishReason } from './controller.ts';
+export type { Arithmetic } from './device.ts';
 export { Engine, type EngineOptions, type SubmitOptions } from './engine.ts';
 export { Evaluator } from './evaluate.ts';
 export {

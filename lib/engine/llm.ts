@@ -17,7 +17,7 @@ import { boundAllocator, externalMemory, trimMemory } from '../tensor/memory.ts'
 import { Stream } from '../tensor/stream.ts';
 import { type ChatMessage, ChatTemplate, Tokenizer } from '../tokenizer/index.ts';
 import type { Controller } from './controller.ts';
-import { chooseDevice } from './device.ts';
+import { type Arithmetic, chooseDevice, chooseLevel } from './device.ts';
 import { Engine } from './engine.ts';
 import { Evaluator } from './evaluate.ts';
 import { ForkingController } from './forking-controller.ts';
@@ -38,6 +38,12 @@ export interface LoadOptions {
   threads?: number;
   /** CPU level. @default the best one */
   level?: string;
+  /**
+   * Products of bf16 activations on the CPU: `'native'` is the processor's fastest order of sums; with `'portable'` the text of a request is the same, bit
+   * for bit, on every processor with AVX2 (levels avx2 and avx512). They differ where the level is avx512_bf16 (AMD Zen 4 and newer), in speed above all for
+   * prompts and batches. @default 'native'
+   */
+  arithmetic?: Arithmetic;
   /** `'auto'` rounds the inputs of quantised and bf16 matrices to bf16; `'f32'` rounds nothing and keeps an f32 cache. @default 'auto' */
   activations?: Activations;
   /**
@@ -112,7 +118,8 @@ export async function load(path: string, options: LoadOptions = {}): Promise<LLM
   const { contextLength } = engine;
   const source = tokenizerSource(files.weights);
   source.catch(() => {}); // awaited below; a failing load must not leave it unhandled
-  const stream = new Stream({ device, ...pick(options, 'threads'), ...pick(options, 'level') });
+  const level = chooseLevel(device, options.level, options.arithmetic);
+  const stream = new Stream({ device, ...pick(options, 'threads'), level });
   let model: LlamaModel | undefined;
   try {
     const tokenizing = source.then(async (s) => {

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { native } from '../../lib/native/load.ts';
 import type { Drawn, SamplingParams } from '../../lib/sampling/index.ts';
 import { ids, makeEngine, run } from '../helpers/engine.ts';
 import { Random } from '../helpers/random.ts';
@@ -61,18 +60,6 @@ describe('a request gives the same tokens and log-probabilities', () => {
       );
       for (const [i, want] of alone.entries()) expect(got.get(i), `request ${i}`).toEqual(want);
       expect(engine.freePages).toBe(engine.pages);
-      await close();
-    });
-  }
-
-  const exact = native()
-    .machine()
-    .levels.filter((l) => l !== 'baseline');
-  for (const level of exact) {
-    it(`on level ${level} as on ${exact[0]}`, async () => {
-      const { engine, close } = await makeEngine(MODEL, {}, { threads: 2, level });
-      const got = await Promise.all(requests.map((q) => run(engine, q.prompt, q.sampling, q.count)));
-      expect(got).toEqual(alone);
       await close();
     });
   }

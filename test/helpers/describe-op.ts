@@ -19,7 +19,12 @@ export interface Backend {
   cuda: boolean;
   /** Whether results must have the bits of the other exact levels (baseline has no fused multiply-add). */
   exact: boolean;
+  /** Whether products of bf16 activations are those of pairs, with bits of their own (csrc/cpu/pairs_tile.h). */
+  pairs: boolean;
 }
+
+/** Whether a CPU level has bits of its own in products. */
+export const inPairs = (level: string): boolean => level === 'avx512_bf16';
 
 const machine = native().machine();
 
@@ -44,8 +49,9 @@ export const backends: readonly Backend[] = [
     level,
     cuda: false,
     exact: level !== 'baseline',
+    pairs: inPairs(level),
   })),
-  ...devices.map((device) => ({ name: device, device, level: '', cuda: true, exact: false })),
+  ...devices.map((device) => ({ name: device, device, level: '', cuda: true, exact: false, pairs: false })),
 ];
 
 /** The options of a stream on a backend. */

@@ -8,7 +8,9 @@
 
 #include "core/half.h"
 
+#ifndef EYRIE_LEVEL
 #define EYRIE_LEVEL avx512
+#endif
 #define EYRIE_LEVEL_AVX512 1
 
 namespace eyrie {

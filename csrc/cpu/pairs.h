@@ -1,0 +1,186 @@
+// Products of bf16 activations with packed weights in pairs (pairs_tile.h): one worker's share of a list of panels. The same two functions as
+// cpu/matmul.h has, prepare() and multiply(), for levels with such products.
+#pragma once
+#include "cpu/norm.h"
+#include "cpu/pairs_tile.h"
+#include "cpu/panels.h"
+
+namespace eyrie::cpu::EYRIE_LEVEL {
+namespace {
+
+constexpr int kGroup = 4;
+
+// Rows in groups of at most kGroup, as even as possible: [blocks][R rows][16 pairs], then sums of what was rounded, [blocks][R] and
+// [blocks][2][R] of halves.
+struct Activations {
+  int64_t rows, groups, blocks;
+  const uint32_t* pairs;
+};
+EYRIE_INLINE int64_t group_begin(const Activations& x, int64_t g) {
+  const int64_t size = x.rows / x.groups, more = x.rows % x.groups;
+  return g * size + (g < more ? g : more);
+}
+EYRIE_INLINE int64_t row_words(int64_t blocks) { return blocks * (kBlock / 2 + 3); }
+
+// What to do with the rows of x before the product.
+struct Prepare {
+  const float* norm;  // RMSNorm weight, or null
+  bool normalise;
+  float eps;
+  bool bf16;  // always, here
+  bool halves;  // whether sums of halves are wanted
+};
+
+// Whether a launch is done in pairs.
+EYRIE_INLINE bool in_pairs(const PanelList& l, int activations) {
+  return activations == 0 && fits_pairs(l.m[0].dtype) && fits_pairs(l.m[1].dtype) && fits_pairs(l.m[2].dtype);
+}
+
+EYRIE_INLINE void prepare_row(const float* x, int64_t K, int R, uint32_t* pairs, float* sums, float* halves) {
+  const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
+  for (int64_t k = 0; k < K; k += kBlock, pairs += R * kBlock / 2) {
+    V16 a, b;
+    if (k + kBlock <= K) {
+      a = v_load(x + k);
+      b = v_load(x + k + 16);
+    } else {
+      a = v_load_n(x + k, int(K - k));
+      b = v_load_n(x + k + 16, int(K - k - 16));
+    }
+    a = v_round_bf16(a);
+    b = v_round_bf16(b);
+    a = v_select_lt(v_max(a, v_sub(zero, a)), tiny, zero, a);  // as in the other levels
+    b = v_select_lt(v_max(b, v_sub(zero, b)), tiny, zero, b);
+    V16 even, odd;
+    v_unzip(a, b, &even, &odd);
+    _mm512_storeu_si512(pairs, join_pairs(even, odd));
+    if (sums) {
+      *sums = v_reduce_add(v_add(a, b));
+      sums += R;
+    }
+    if (halves) {
+      halves[0] = v_reduce_add(a);
+      halves[R] = v_reduce_add(b);
+      halves += 2 * R;
+    }
+  }
+}
+
+// Prepares x [T,K] for this launch. Few values: every worker makes its own copy, which costs less than to wait for the others.
+EYRIE_INLINE Activations prepare(Team& team, const Tensor& x, int64_t T, int64_t K, const Prepare& how, bool,
+                                 bool need_sums) {
+  Activations to{T, div_up(T, kGroup), div_up(K, kBlock), nullptr};
+  const bool share = team.size > 1 && T * K > 8192;
+  const size_t bytes = size_t(T * row_words(to.blocks)) * 4;
+  float* normed = how.normalise ? (float*)team.local(size_t(K) * 4) : nullptr;
+  uint32_t* pairs = (uint32_t*)(share ? team.shared(bytes) : team.local(bytes));
+  const Range rows = share ? team_range(team, T) : Range{0, T};
+  for (int64_t g = 0; g < to.groups; g++) {
+    const int64_t r0 = group_begin(to, g), r1 = group_begin(to, g + 1), R = r1 - r0;
+    uint32_t* values = pairs + r0 * row_words(to.blocks);
+    float* sums = (float*)(values + R * to.blocks * kBlock / 2);
+    for (int64_t r = r0 > rows.begin ? r0 : rows.begin; r < r1 && r < rows.end; r++) {
+      const float* row = (const float*)x.data + r * x.stride[0];
+      if (how.normalise) {
+        rms_norm_row(row, how.norm, how.eps, K, normed);
+        row = normed;
+      }
+      prepare_row(row, K, int(R), values + (r - r0) * kBlock / 2, need_sums ? sums + (r - r0) : nullptr,
+                  how.halves ? sums + R * to.blocks + (r - r0) : nullptr);
+    }
+  }
+  if (share) team.barrier();
+  to.pairs = pairs;
+  return to;
+}
+
+constexpr int64_t kChunkBlocks = 8;  // two panels unpacked: 16 KiB, half of L1
+constexpr int64_t kScaleBlocks = 32;  // whose scales are prepared at once for few rows: 8 KiB of each panel
+constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
+
+// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels are taken two by two from
+// panels.begin on, so with a list in turn the panel before an odd one has its result at acc - R * 16.
+//
+// One or two groups of rows: weights become pairs in registers. More groups: a few blocks of two panels become pairs in L1, then all rows pass
+// by.
+template <class Sink>
+EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, const Activations& x, const Sink& sink) {
+  const bool many = x.groups > 2;
+  const int64_t at_once = kRowsAtOnce / kGroup;
+  uint8_t* unpacked = many ? (uint8_t*)team.local(2 * kChunkBlocks * PairsBf16::kBytes) : nullptr;
+  float* scales = (float*)team.local(2 * 4 * kScaleBlocks * kPanel * 4);  // [panel][d, m][block][half]
+  float* accs = (float*)team.local(size_t((x.groups < at_once ? x.groups : at_once) * kGroup * 2 * kPanel) * 4);
+
+  for (int64_t g0 = 0; g0 < x.groups; g0 += at_once) {
+    const int64_t g1 = g0 + at_once < x.groups ? g0 + at_once : x.groups, first = group_begin(x, g0);
+    for (int64_t i = panels.begin; i < panels.end; i += 2) {
+      const TwoPanels now = two_panels(list, i, panels.end);
+      const TwoPanels next = i + 2 < panels.end ? two_panels(list, i + 2, panels.end) : now;
+      const int count = now.count;
+      const Matrix* const* m = now.m;
+      bool prepared = false;
+      for (int p = 0; p < count; p++) prepared |= has_prepared_scales(m[p]->dtype);
+      const bool alike = count == 2 && m[0]->dtype == m[1]->dtype;
+      const int64_t chunk = many ? kChunkBlocks : prepared || x.groups > 1 ? kScaleBlocks : x.blocks;
+      const int64_t all = (group_begin(x, g1) - first) * 2 * kPanel;
+      for (int64_t k = 0; k < all; k += kPanel) v_store(accs + k, v_zero());
+
+      for (int64_t b = 0; b < x.blocks; b += chunk) {
+        const int64_t blocks = x.blocks - b < chunk ? x.blocks - b : chunk;
+        PairSource s[2] = {};
+        for (int p = 0; p < count; p++) {
+          const DType t = m[p]->dtype;
+          s[p].table = &table_of(t);
+          s[p].values[0] = now.data[p] + b * m[p]->shape.value_bytes;
+          s[p].next[0] = next.data[p];
+          s[p].left = x.blocks - b;
+          if (many && t != DType::bf16) {
+            uint8_t* to = unpacked + p * kChunkBlocks * PairsBf16::kBytes;
+            unpack_pairs(t, s[p].values[0], blocks, to);
+            s[p].values[0] = to;
+          }
+          if (!has_prepared_scales(t)) continue;
+          float *d = scales + p * 4 * kScaleBlocks * kPanel, *least = d + 2 * kScaleBlocks * kPanel;
+          prepare_scales(t, m[p]->shape, now.data[p], b, blocks, d, least);
+          if (!many) fetch_next_scales(now, next, p, b, chunk, x.blocks);
+          s[p].d[0] = d;
+          s[p].m[0] = least;
+        }
+        if (alike) {
+          s[0].values[1] = s[1].values[0];
+          s[0].next[1] = s[1].next[0];
+          s[0].d[1] = s[1].d[0];
+          s[0].m[1] = s[1].m[0];
+        }
+        for (int64_t g = g0; g < g1; g++) {
+          const int64_t r0 = group_begin(x, g);
+          const int R = int(group_begin(x, g + 1) - r0);
+          const uint32_t* values = x.pairs + r0 * row_words(x.blocks);
+          const float* sums = (const float*)(values + R * x.blocks * kBlock / 2);
+          float* acc = accs + (r0 - first) * 2 * kPanel;
+          for (int p = 0; p < count; p += alike ? 2 : 1) {
+            const DType t = m[p]->dtype;
+            const float* of = has_halves(t) ? sums + R * (x.blocks + 2 * b) : sums + R * b;
+            pair_tile_of(t, many, R, alike ? 2 : 1)(s[p], blocks, values + b * R * kBlock / 2, of,
+                                                    acc + p * R * kPanel);
+          }
+        }
+      }
+      for (int64_t g = g0; g < g1; g++) {
+        const int64_t r0 = group_begin(x, g);
+        const int R = int(group_begin(x, g + 1) - r0);
+        for (int p = 0; p < count; p++) {
+          float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
+          if (has_row_scales(m[p]->dtype)) {
+            const V16 d = v_load((const float*)(now.data[p] + m[p]->shape.scales));
+            for (int r = 0; r < R; r++) v_store(sums + r * kPanel, v_mul(d, v_load(sums + r * kPanel)));
+          }
+          sink(i + p, r0, R, sums);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace eyrie::cpu::EYRIE_LEVEL
