@@ -27,6 +27,8 @@ void spin_until(Ready ready) {
 void spin_pause() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");  // longer than a yield, which most processors ignore
 #else
   std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
@@ -35,6 +37,11 @@ void spin_pause() {
 void flush_denormals() {
 #if defined(__x86_64__)
   _mm_setcsr(_mm_getcsr() | 0x8040);  // FTZ | DAZ
+#elif defined(__aarch64__)
+  uint64_t fpcr;
+  asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+  asm volatile(
+      "msr fpcr, %0" ::"r"(fpcr | uint64_t(1) << 24));  // FZ; halves have a flag of their own and stay as they are
 #endif
 }
 

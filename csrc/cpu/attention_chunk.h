@@ -24,6 +24,8 @@ constexpr int kGroups = kChunk / 16;  // of 16 tokens
 constexpr int kTileRows = 8, kDirectRows = 4;
 #elif defined(EYRIE_LEVEL_AVX2)
 constexpr int kTileRows = 6, kDirectRows = 4;
+#elif defined(EYRIE_LEVEL_NEON)
+constexpr int kTileRows = 4, kDirectRows = 4;
 #else
 constexpr int kTileRows = 2, kDirectRows = 2;
 #endif

@@ -33,7 +33,7 @@ struct Source {
 // Adds `blocks` blocks to acc [P][R][16]. x: a group's values; sums: its block sums, or those of halves.
 using Tile = void (*)(const Source&, int64_t blocks, const float* x, const float* sums, float* acc);
 
-#if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512
+#if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512 || EYRIE_LEVEL_NEON
 
 // Bytes, about, between the weights in use and those fetched into L2, one row. Blocks of 1 KiB and more are left to the hardware (Zen 4, a thread: f32
 // 27.0 GB/s, with fetches 20.5).
@@ -46,7 +46,11 @@ constexpr bool kPairs = true;
 constexpr int kTogether = 8;  // rows x panels up to which e and o run together; one after the other above
 #else
 constexpr bool kPairs = false;
+#if EYRIE_LEVEL_NEON
+constexpr int kTogether = 2;  // 16 registers of chains and 4 of sums of 32
+#else
 constexpr int kTogether = 3;
+#endif
 #endif
 
 // acc += a b in place. Left to itself GCC rotates the accumulators of a full tile through other registers; where few registers

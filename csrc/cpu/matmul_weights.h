@@ -12,52 +12,15 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
+EYRIE_INLINE I16 load_dwords(const uint8_t* p) { return i_load((const uint32_t*)p); }
 // 16 dwords & mask, as signed integers to float.
-EYRIE_INLINE V16 masked_dwords(const uint8_t* p, uint32_t mask) {
-#if EYRIE_LEVEL_AVX512
-  return {_mm512_cvtepi32_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(int(mask))))};
-#elif EYRIE_LEVEL_AVX2
-  const __m256i m = _mm256_set1_epi32(int(mask));
-  return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i*)p), m)),
-          _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i*)(p + 32)), m))};
-#else
-  IntLanes u;
-  memcpy(&u, p, 64);
-  return {__builtin_convertvector(u & int32_t(mask), Lanes)};
-#endif
-}
-
+EYRIE_INLINE V16 masked_dwords(const uint8_t* p, uint32_t mask) { return v_from_int(i_and(load_dwords(p), mask)); }
 // The top nibbles of 16 dwords (they would be negative in place).
-EYRIE_INLINE V16 top_nibbles(const uint8_t* p) {
-#if EYRIE_LEVEL_AVX512
-  return {_mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_loadu_si512(p), 28))};
-#elif EYRIE_LEVEL_AVX2
-  return {_mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_loadu_si256((const __m256i*)p), 28)),
-          _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_loadu_si256((const __m256i*)(p + 32)), 28))};
-#else
-  IntLanes u;
-  memcpy(&u, p, 64);
-  return {__builtin_convertvector((u >> 28) & 15, Lanes)};
-#endif
-}
-
+EYRIE_INLINE V16 top_nibbles(const uint8_t* p) { return v_from_int(i_right<28>(load_dwords(p))); }
 // 16 pairs of bf16: the low ones or the high ones.
 template <bool high>
 EYRIE_INLINE V16 bf16_of_pairs(const uint8_t* p) {
-#if EYRIE_LEVEL_AVX512
-  const __m512i u = _mm512_loadu_si512(p);
-  return {
-      _mm512_castsi512_ps(high ? _mm512_and_si512(u, _mm512_set1_epi32(int(0xffff0000))) : _mm512_slli_epi32(u, 16))};
-#elif EYRIE_LEVEL_AVX2
-  const __m256i a = _mm256_loadu_si256((const __m256i*)p), b = _mm256_loadu_si256((const __m256i*)(p + 32));
-  if (!high) return {_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
-  const __m256i m = _mm256_set1_epi32(int(0xffff0000));
-  return {_mm256_castsi256_ps(_mm256_and_si256(a, m)), _mm256_castsi256_ps(_mm256_and_si256(b, m))};
-#else
-  IntLanes u;
-  memcpy(&u, p, 64);
-  return {(Lanes)(high ? u & int32_t(0xffff0000) : u << 16)};
-#endif
+  return v_from_bits(high ? i_and(load_dwords(p), 0xffff0000) : i_left<16>(load_dwords(p)));
 }
 
 enum class Fold {
@@ -123,7 +86,7 @@ struct WeightsQ4 {
   }
 };
 
-EYRIE_INLINE I16 nibble_vector(const uint8_t* block, int v) { return i_load((const uint32_t*)(block + v * 64)); }
+EYRIE_INLINE I16 nibble_vector(const uint8_t* block, int v) { return load_dwords(block + v * 64); }
 
 // Codes of 2, 3, 5 and 6 bits, which have vectors that several slices share. Scaled by 16^p like nibbles.
 template <Fold fold, int bits>

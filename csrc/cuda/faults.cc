@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/schema.h"
+#include "core/tiles.h"
 #include "cuda/kernels.h"
 
 namespace eyrie::cuda {

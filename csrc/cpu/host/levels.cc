@@ -32,6 +32,12 @@ void fused_glu(const Call& call, Team& team);
 #endif
 #endif
 
+#if defined(__aarch64__) && !defined(EYRIE_BASELINE_ONLY)
+namespace neon {
+extern const Kernel kernels[];
+}
+#endif
+
 namespace {
 
 bool always() { return true; }
@@ -90,6 +96,9 @@ const std::vector<Level>& levels() {
 #ifdef EYRIE_HAVE_PAIRS
       {"avx512_bf16", kernels_in_pairs(), has_fast_pairs, true},
 #endif
+#endif
+#if defined(__aarch64__) && !defined(EYRIE_BASELINE_ONLY)
+      {"neon", neon::kernels, always, false},
 #endif
   };
   return all;

@@ -169,6 +169,10 @@ EYRIE_INLINE V16 v_split(V16 x, V16* exponent) {
   return {ymm_split(x.lo, &exponent->lo), ymm_split(x.hi, &exponent->hi)};
 }
 
+#elif defined(EYRIE_LEVEL_NEON)
+}  // namespace eyrie
+#include "cpu/simd/neon_integers.h"
+namespace eyrie {
 #else
 
 struct I16 {

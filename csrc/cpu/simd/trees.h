@@ -72,6 +72,10 @@ EYRIE_INLINE void v_transpose16(const float* in, int64_t in_stride, float* const
   ymm_transpose8(in + 8 * in_stride + 8, in_stride, out + 8, 8);
 }
 
+#elif defined(EYRIE_LEVEL_NEON)
+}  // namespace eyrie
+#include "cpu/simd/neon_integers.h"
+namespace eyrie {
 #else
 
 EYRIE_INLINE void v_store_half_sums(float* p, V16 a) {
