@@ -71,7 +71,17 @@ EYRIE_HALVES(emulated_cvttps_epi32, simde__m512i, simde__m512,
              emulated_join_i(_mm256_cvttps_epi32(emulated_half(v, 0)), _mm256_cvttps_epi32(emulated_half(v, 1))))
 EYRIE_HALVES(emulated_cvtepi8_epi32, simde__m512i, __m128i,
              emulated_join_i(_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))))
+EYRIE_HALVES(emulated_cvtepu8_epi32, simde__m512i, __m128i,
+             emulated_join_i(_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))))
 #undef EYRIE_HALVES
+static inline __attribute__((always_inline)) simde__m512 emulated_permutexvar_ps(simde__m512i index, simde__m512 v) {
+  float lanes[16], out[16];
+  int at[16];
+  simde_mm512_storeu_ps(lanes, v);
+  simde_mm512_storeu_si512(at, index);
+  for (int i = 0; i < 16; i++) out[i] = lanes[at[i] & 15];
+  return simde_mm512_loadu_ps(out);
+}
 static inline __attribute__((always_inline)) __m256i emulated_cvtepi32_epi16(simde__m512i v) {
   int lanes[16];
   short out[16];
@@ -91,6 +101,8 @@ static inline __attribute__((always_inline)) unsigned short emulated_cmplt_epu32
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvttps_epi32 emulated_cvttps_epi32
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
+#define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
+#define _mm512_permutexvar_ps emulated_permutexvar_ps
 #define _mm512_cvtepi32_epi16 emulated_cvtepi32_epi16
 #define _mm512_cmplt_epu32_mask emulated_cmplt_epu32_mask
 #define _mm512_srai_epi32(v, n) \
