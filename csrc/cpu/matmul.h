@@ -58,10 +58,10 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
             s.values[p] = (const uint8_t*)to;
           }
           if (t == DType::i4_g128) s.d[p] = (const float*)(now.data[p] + shape.scales + b / kGroupBlocks * kPanel * 2);
+          fetch_next(now, next, p, b, chunk, x.blocks, many);
           if (!has_prepared_scales(t)) continue;
           float *d = scales + p * 4 * kScaleBlocks * kPanel, *least = d + 2 * kScaleBlocks * kPanel;
           prepare_scales(t, shape, now.data[p], b, blocks, d, least);
-          if (!many) fetch_next_scales(now, next, p, b, chunk, x.blocks);
           s.d[p] = d;
           s.m[p] = least;
         }

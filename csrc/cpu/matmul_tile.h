@@ -178,7 +178,7 @@ static void tile(const Source& s, int64_t blocks, const float* x, const float* s
       block[p] = s.values[p] + b * kBytes;
       const uint8_t* ahead = b < turn ? block[p] + kAheadBlocks * kBytes : s.next[p] + (b - turn) * kBytes;
 #pragma GCC unroll 32
-      for (int i = 0; R == 1 && kBytes < 1024 && i < kBytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+      for (int i = 0; kBytes < 1024 && i < kBytes; i += 64) __builtin_prefetch(ahead + i, 0, 2);
     }
     V16 dot[P][R];
     if constexpr (W::kFold == Fold::halves_min) {

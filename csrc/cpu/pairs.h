@@ -139,10 +139,10 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
             unpack_pairs(t, s[p].values[0], blocks, to);
             s[p].values[0] = to;
           }
+          fetch_next(now, next, p, b, chunk, x.blocks, many);
           if (!has_prepared_scales(t)) continue;
           float *d = scales + p * 4 * kScaleBlocks * kPanel, *least = d + 2 * kScaleBlocks * kPanel;
           prepare_scales(t, m[p]->shape, now.data[p], b, blocks, d, least);
-          if (!many) fetch_next_scales(now, next, p, b, chunk, x.blocks);
           s[p].d[0] = d;
           s[p].m[0] = least;
         }

@@ -77,7 +77,7 @@ EYRIE_INLINE void some_blocks(const PairSource& s, int64_t b, const Table& t, co
       const uint8_t* ahead =
           b + i < turn ? block[i][p] + kAheadBlocks * W::kBytes : s.next[p] + (b + i - turn) * W::kBytes;
 #pragma GCC unroll 32
-      for (int k = 0; R == 1 && W::kBytes < 1024 && k < W::kBytes; k += 64) __builtin_prefetch(ahead + k, 0, 2);
+      for (int k = 0; W::kBytes < 1024 && k < W::kBytes; k += 64) __builtin_prefetch(ahead + k, 0, 2);
     }
   if constexpr (fold == PairFold::none) {
     pair_chain<W, R, P, 0, 16>(block[0], t, x, a);

@@ -77,12 +77,15 @@ EYRIE_INLINE TwoPanels two_panels(const PanelList& l, int64_t i, int64_t end) {
   return t;
 }
 
-// Fetches the scales that follow those of `blocks` blocks from b on: of the same panel, or of the next one.
-EYRIE_INLINE void fetch_next_scales(const TwoPanels& now, const TwoPanels& next, int p, int64_t b, int64_t blocks,
-                                    int64_t all) {
+// Fetches into L2 what follows the scales of `blocks` blocks from b on, of `all`: of the same panel, or of the next one; `values` too, where no
+// tile does so.
+EYRIE_INLINE void fetch_next(const TwoPanels& now, const TwoPanels& next, int p, int64_t b, int64_t blocks, int64_t all,
+                             bool values) {
   const bool same = b + blocks < all;
   const TwoPanels& of = same ? now : next;
-  fetch_scales(of.m[p]->dtype, of.m[p]->shape, of.data[p], same ? b + blocks : 0, blocks);
+  const int64_t from = same ? b + blocks : 0, bytes = of.m[p]->shape.value_bytes;
+  fetch_scales(of.m[p]->dtype, of.m[p]->shape, of.data[p], from, blocks);
+  for (int64_t i = 0; values && i < blocks * bytes; i += 64) __builtin_prefetch(of.data[p] + from * bytes + i, 0, 2);
 }
 
 }  // namespace
