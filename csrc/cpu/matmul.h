@@ -91,10 +91,7 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         const int R = int(group_begin(x, g + 1) - r0);
         for (int p = 0; p < count; p++) {
           float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
-          if (has_row_scales(m[p]->dtype)) {
-            const V16 d = v_load((const float*)(now.data[p] + m[p]->shape.scales));
-            for (int r = 0; r < R; r++) v_store(sums + r * kPanel, v_mul(d, v_load(sums + r * kPanel)));
-          }
+          scale_rows(now, p, R, sums);
           sink(i + p, r0, R, sums);
         }
       }

@@ -6,11 +6,10 @@
 #pragma once
 #include "core/tiles.h"
 #include "cpu/norm.h"
+#include "cpu/row_groups.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
-
-constexpr int kGroup = 4;
 
 struct Activations {
   int64_t rows, groups, blocks;
@@ -18,20 +17,7 @@ struct Activations {
   const float* nibbles;  // scaled by 16^-p for the nibble p that each input meets
 };
 
-EYRIE_INLINE int64_t group_begin(const Activations& x, int64_t g) {
-  const int64_t size = x.rows / x.groups, more = x.rows % x.groups;
-  return g * size + (g < more ? g : more);
-}
 EYRIE_INLINE int64_t row_floats(int64_t blocks) { return blocks * (kBlock + 3); }
-
-// What to do with the rows of x before the product.
-struct Prepare {
-  const float* norm;  // RMSNorm weight, or null
-  bool normalise;
-  float eps;
-  bool bf16;
-  bool halves;  // whether sums of halves are wanted
-};
 
 // One row of K inputs into its group of R rows. `nibbles` selects the scaled form. sums, halves: where sums go.
 EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles, int R, float* values, float* sums,

@@ -35,7 +35,7 @@ using Tile = void (*)(const Source&, int64_t blocks, const float* x, const float
 
 #if EYRIE_LEVEL_AVX2 || EYRIE_LEVEL_AVX512 || EYRIE_LEVEL_NEON
 
-// Bytes, about, between the weights in use and those fetched into L2, one row. Blocks of 1 KiB and more are left to the hardware (Zen 4, a thread: f32
+// Bytes, about, between the weights in use and those fetched into L2. Blocks of 1 KiB and more are left to the hardware (Zen 4, a thread: f32
 // 27.0 GB/s, with fetches 20.5).
 constexpr int kAhead = 4096;
 

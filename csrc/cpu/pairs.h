@@ -4,11 +4,10 @@
 #include "cpu/norm.h"
 #include "cpu/pairs_tile.h"
 #include "cpu/panels.h"
+#include "cpu/row_groups.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
-
-constexpr int kGroup = 4;
 
 // Rows in groups of at most kGroup, as even as possible: [blocks][R rows][16 pairs], then sums of what was rounded, [blocks][R] and
 // [blocks][2][R] of halves.
@@ -16,20 +15,7 @@ struct Activations {
   int64_t rows, groups, blocks;
   const uint32_t* pairs;
 };
-EYRIE_INLINE int64_t group_begin(const Activations& x, int64_t g) {
-  const int64_t size = x.rows / x.groups, more = x.rows % x.groups;
-  return g * size + (g < more ? g : more);
-}
 EYRIE_INLINE int64_t row_words(int64_t blocks) { return blocks * (kBlock / 2 + 3); }
-
-// What to do with the rows of x before the product.
-struct Prepare {
-  const float* norm;  // RMSNorm weight, or null
-  bool normalise;
-  float eps;
-  bool bf16;  // always, here
-  bool halves;  // whether sums of halves are wanted
-};
 
 // Whether a launch is done in pairs.
 EYRIE_INLINE bool in_pairs(const PanelList& l, int activations) {
@@ -171,10 +157,7 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         const int R = int(group_begin(x, g + 1) - r0);
         for (int p = 0; p < count; p++) {
           float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
-          if (has_row_scales(m[p]->dtype)) {
-            const V16 d = v_load((const float*)(now.data[p] + m[p]->shape.scales));
-            for (int r = 0; r < R; r++) v_store(sums + r * kPanel, v_mul(d, v_load(sums + r * kPanel)));
-          }
+          scale_rows(now, p, R, sums);
           sink(i + p, r0, R, sums);
         }
       }

@@ -25,7 +25,7 @@ enum class PairFold { none, scale, scale_min, halves_min };
 // Adds `blocks` blocks to acc [P][R][16]. x: [blocks][R][16 pairs]; sums: [blocks][R], or [blocks][2][R].
 using PairTile = void (*)(const PairSource&, int64_t blocks, const uint32_t* x, const float* sums, float* acc);
 
-// Bytes, about, between the weights in use and those fetched into L2, one row. (Zen 4, a thread, GB/s: q4_0 11.3 when fetched into L1 at any distance,
+// Bytes, about, between the weights in use and those fetched into L2. (Zen 4, a thread, GB/s: q4_0 11.3 when fetched into L1 at any distance,
 // 12.9, 17.2, 18.6, 17.1 into L2 at 1, 4, 8, 12 KB. bf16 is left to the hardware: 28.6, with fetches 22.7.)
 constexpr int kPairsAhead = 8192;
 

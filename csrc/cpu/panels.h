@@ -88,5 +88,12 @@ EYRIE_INLINE void fetch_next(const TwoPanels& now, const TwoPanels& next, int p,
   for (int64_t i = 0; values && i < blocks * bytes; i += 64) __builtin_prefetch(of.data[p] + from * bytes + i, 0, 2);
 }
 
+// Multiplies the finished sums [R][16] of panel p by the scales of its outputs, in formats that have such.
+EYRIE_INLINE void scale_rows(const TwoPanels& t, int p, int R, float* sums) {
+  if (!has_row_scales(t.m[p]->dtype)) return;
+  const V16 d = v_load((const float*)(t.data[p] + t.m[p]->shape.scales));
+  for (int r = 0; r < R; r++) v_store(sums + r * kPanel, v_mul(d, v_load(sums + r * kPanel)));
+}
+
 }  // namespace
 }  // namespace eyrie::cpu::EYRIE_LEVEL
