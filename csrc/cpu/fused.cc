@@ -10,27 +10,28 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 void fused_glu(const Call& call, Team& team) {
   const auto a = fused_glu_args(call);
   const PanelList list = in_turn(*a.w_gate, *a.w_up);
-  EYRIE_IN_PAIRS(fused_glu, list, a.activations);
+  EYRIE_UNLESS_FIT(fused_glu, list, a.activations, a.T);
   const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
                     any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
   float* out = (float*)a.out->data;
 
-  multiply(team, list, team_range(team, list.count, 2), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
-    if (i % 2 == 0) return;
-    const int64_t n0 = i / 2 * kPanel;
-    const int n = int(a.I - n0 < kPanel ? a.I - n0 : kPanel);
-    for (int r = 0; r < R; r++) {
-      const V16 up = v_load(acc + r * kPanel), gate = v_load(acc + (r - R) * kPanel);
-      v_store_n(out + (r0 + r) * a.I + n0, glu_v16(a.kind, gate, up, 0.0f, 1.0f), n);
-    }
-  });
+  multiply(team, list, team_range(team, list.count, 2), x,
+           [&](int64_t i, int64_t r0, int R, const float* acc, const float* before) {
+             if (i % 2 == 0) return;
+             const int64_t n0 = i / 2 * kPanel;
+             const int n = int(a.I - n0 < kPanel ? a.I - n0 : kPanel);
+             for (int r = 0; r < R; r++) {
+               const V16 up = v_load(acc + r * kPanel), gate = v_load(before + r * kPanel);
+               v_store_n(out + (r0 + r) * a.I + n0, glu_v16(a.kind, gate, up, 0.0f, 1.0f), n);
+             }
+           });
 }
 
 void fused_qkv(const Call& call, Team& team) {
   const auto a = fused_qkv_args(call);
   const PanelList list = one_after_the_other(*a.wq, *a.wk, *a.wv);
-  EYRIE_IN_PAIRS(fused_qkv, list, a.activations);
+  EYRIE_UNLESS_FIT(fused_qkv, list, a.activations, a.T);
   const Prepare how{a.norm ? (const float*)a.norm->data : nullptr, a.norm != nullptr, a.eps, a.activations == 0,
                     any_halves(list)};
   const Activations x = prepare(team, *a.x, a.T, a.C, how, !all_nibbles(list), any_nibbles(list));
@@ -38,18 +39,19 @@ void fused_qkv(const Call& call, Team& team) {
   float* const kv = (float*)team.shared(size_t(a.T * (a.KD + a.VD)) * 4);
   float* const to[3] = {(float*)a.q->data, kv, kv + a.T * a.KD};  // [T,Q], [T,KD], [T,VD]
   const Tensor* const bias[3] = {a.bq, a.bk, a.bv};
-  multiply(team, list, team_range(team, list.count), x, [&](int64_t i, int64_t r0, int R, const float* acc) {
-    const PanelAt at = panel_at(list, i);
-    const int64_t N = list.m[at.matrix].N, n0 = at.panel * kPanel;
-    const int n = int(N - n0 < kPanel ? N - n0 : kPanel);
-    const Tensor* t = bias[at.matrix];
-    const V16 b = t ? v_load_n((const float*)t->data + n0, n) : v_zero();
-    for (int r = 0; r < R; r++) {
-      V16 v = v_load(acc + r * kPanel);
-      if (t) v = v_add(v, b);
-      v_store_n(to[at.matrix] + (r0 + r) * N + n0, v, n);
-    }
-  });
+  multiply(team, list, team_range(team, list.count), x,
+           [&](int64_t i, int64_t r0, int R, const float* acc, const float*) {
+             const PanelAt at = panel_at(list, i);
+             const int64_t N = list.m[at.matrix].N, n0 = at.panel * kPanel;
+             const int n = int(N - n0 < kPanel ? N - n0 : kPanel);
+             const Tensor* t = bias[at.matrix];
+             const V16 b = t ? v_load_n((const float*)t->data + n0, n) : v_zero();
+             for (int r = 0; r < R; r++) {
+               V16 v = v_load(acc + r * kPanel);
+               if (t) v = v_add(v, b);
+               v_store_n(to[at.matrix] + (r0 + r) * N + n0, v, n);
+             }
+           });
   team.barrier();
 
   // Heads of q, then of k, then of v, of each token: norm and rotation in place, then to the pages.

@@ -13,8 +13,8 @@ namespace eyrie::cpu::EYRIE_LEVEL {
 #include "ops.def"
 #undef OP
 }  // namespace eyrie::cpu::EYRIE_LEVEL
-#ifdef EYRIE_LEVEL_PAIRS
-namespace eyrie::cpu::avx512 {  // does what is not done in pairs
+#if defined(EYRIE_LEVEL_PAIRS) || defined(EYRIE_LEVEL_TILES)
+namespace eyrie::cpu::avx512 {  // does what is not done in pairs or tiles
 #define OP(name, signature) void name(const Call& call, Team& team);
 #include "ops.def"
 #undef OP

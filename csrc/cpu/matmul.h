@@ -13,8 +13,8 @@ constexpr int64_t kScaleBlocks =
     32;  // whose scales are prepared at once for few rows: whole groups of kSuperBlocks, 8 KiB of each panel
 constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
 
-// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels are taken two by two from
-// panels.begin on, so with a list in turn the panel before an odd one has its result at acc - R * 16.
+// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16], that of the panel before). Panels are
+// taken two by two from panels.begin on, so only every second one has such a panel.
 //
 // One or two groups of rows: weights become floats in registers, twice for two groups, which is cheaper than through memory. More
 // groups: a few blocks of two panels become floats in L1, then all rows pass by.
@@ -92,7 +92,7 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         for (int p = 0; p < count; p++) {
           float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
           scale_rows(now, p, R, sums);
-          sink(i + p, r0, R, sums);
+          sink(i + p, r0, R, sums, sums - R * kPanel);
         }
       }
     }

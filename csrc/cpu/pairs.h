@@ -1,91 +1,24 @@
 // Products of bf16 activations with packed weights in pairs (pairs_tile.h): one worker's share of a list of panels. The same two functions as
 // cpu/matmul.h has, prepare() and multiply(), for levels with such products.
 #pragma once
-#include "cpu/norm.h"
+#include "cpu/pairs_rows.h"
 #include "cpu/pairs_tile.h"
 #include "cpu/panels.h"
-#include "cpu/row_groups.h"
 
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// Rows in groups of at most kGroup, as even as possible: [blocks][R rows][16 pairs], then sums of what was rounded, [blocks][R] and
-// [blocks][2][R] of halves.
-struct Activations {
-  int64_t rows, groups, blocks;
-  const uint32_t* pairs;
-};
-EYRIE_INLINE int64_t row_words(int64_t blocks) { return blocks * (kBlock / 2 + 3); }
-
 // Whether a launch is done in pairs.
-EYRIE_INLINE bool in_pairs(const PanelList& l, int activations) {
+EYRIE_INLINE bool fits(const PanelList& l, int activations, int64_t) {
   return activations == 0 && fits_pairs(l.m[0].dtype) && fits_pairs(l.m[1].dtype) && fits_pairs(l.m[2].dtype);
-}
-
-EYRIE_INLINE void prepare_row(const float* x, int64_t K, int R, uint32_t* pairs, float* sums, float* halves) {
-  const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
-  for (int64_t k = 0; k < K; k += kBlock, pairs += R * kBlock / 2) {
-    V16 a, b;
-    if (k + kBlock <= K) {
-      a = v_load(x + k);
-      b = v_load(x + k + 16);
-    } else {
-      a = v_load_n(x + k, int(K - k));
-      b = v_load_n(x + k + 16, int(K - k - 16));
-    }
-    a = v_round_bf16(a);
-    b = v_round_bf16(b);
-    a = v_select_lt(v_max(a, v_sub(zero, a)), tiny, zero, a);  // as in the other levels
-    b = v_select_lt(v_max(b, v_sub(zero, b)), tiny, zero, b);
-    V16 even, odd;
-    v_unzip(a, b, &even, &odd);
-    _mm512_storeu_si512(pairs, join_pairs(even, odd));
-    if (sums) {
-      *sums = v_reduce_add(v_add(a, b));
-      sums += R;
-    }
-    if (halves) {
-      halves[0] = v_reduce_add(a);
-      halves[R] = v_reduce_add(b);
-      halves += 2 * R;
-    }
-  }
-}
-
-// Prepares x [T,K] for this launch. Few values: every worker makes its own copy, which costs less than to wait for the others.
-EYRIE_INLINE Activations prepare(Team& team, const Tensor& x, int64_t T, int64_t K, const Prepare& how, bool,
-                                 bool need_sums) {
-  Activations to{T, div_up(T, kGroup), div_up(K, kBlock), nullptr};
-  const bool share = team.size > 1 && T * K > 8192;
-  const size_t bytes = size_t(T * row_words(to.blocks)) * 4;
-  float* normed = how.normalise ? (float*)team.local(size_t(K) * 4) : nullptr;
-  uint32_t* pairs = (uint32_t*)(share ? team.shared(bytes) : team.local(bytes));
-  const Range rows = share ? team_range(team, T) : Range{0, T};
-  for (int64_t g = 0; g < to.groups; g++) {
-    const int64_t r0 = group_begin(to, g), r1 = group_begin(to, g + 1), R = r1 - r0;
-    uint32_t* values = pairs + r0 * row_words(to.blocks);
-    float* sums = (float*)(values + R * to.blocks * kBlock / 2);
-    for (int64_t r = r0 > rows.begin ? r0 : rows.begin; r < r1 && r < rows.end; r++) {
-      const float* row = (const float*)x.data + r * x.stride[0];
-      if (how.normalise) {
-        rms_norm_row(row, how.norm, how.eps, K, normed);
-        row = normed;
-      }
-      prepare_row(row, K, int(R), values + (r - r0) * kBlock / 2, need_sums ? sums + (r - r0) : nullptr,
-                  how.halves ? sums + R * to.blocks + (r - r0) : nullptr);
-    }
-  }
-  if (share) team.barrier();
-  to.pairs = pairs;
-  return to;
 }
 
 constexpr int64_t kChunkBlocks = 8;  // two panels unpacked: 16 KiB, half of L1
 constexpr int64_t kScaleBlocks = 32;  // whose scales are prepared at once for few rows: 8 KiB of each panel
 constexpr int64_t kRowsAtOnce = 256;  // bounds the accumulators of two panels: 32 KiB
 
-// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16]). Panels are taken two by two from
-// panels.begin on, so with a list in turn the panel before an odd one has its result at acc - R * 16.
+// For each panel i of `panels` and each group of rows: sink(i, first row, R, acc [R][16], that of the panel before). Panels are
+// taken two by two from panels.begin on, so only every second one has such a panel.
 //
 // One or two groups of rows: weights become pairs in registers. More groups: a few blocks of two panels become pairs in L1, then all rows pass
 // by.
@@ -158,7 +91,7 @@ EYRIE_INLINE void multiply(Team& team, const PanelList& list, Range panels, cons
         for (int p = 0; p < count; p++) {
           float* sums = accs + ((r0 - first) * 2 + p * R) * kPanel;
           scale_rows(now, p, R, sums);
-          sink(i + p, r0, R, sums);
+          sink(i + p, r0, R, sums, sums - R * kPanel);
         }
       }
     }

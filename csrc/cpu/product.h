@@ -1,11 +1,17 @@
-// prepare() and multiply() of this level: products of single numbers, or of pairs. EYRIE_IN_PAIRS(op, list, activations): hands a launch that
-// cannot be done in pairs to the level below.
+// prepare() and multiply() of this level: products of single numbers, of pairs, or of tiles. EYRIE_UNLESS_FIT(op, list, activations, rows): hands a launch
+// that this level's products are not for to the level below.
 #pragma once
-#ifdef EYRIE_LEVEL_PAIRS
+#if defined(EYRIE_LEVEL_TILES)
+#include "cpu/amx.h"
+#elif defined(EYRIE_LEVEL_PAIRS)
 #include "cpu/pairs.h"
-#define EYRIE_IN_PAIRS(op, list, activations) \
-  if (!in_pairs(list, activations)) return avx512::op(call, team)
 #else
 #include "cpu/matmul.h"
-#define EYRIE_IN_PAIRS(op, list, activations)
+#endif
+
+#if defined(EYRIE_LEVEL_TILES) || defined(EYRIE_LEVEL_PAIRS)
+#define EYRIE_UNLESS_FIT(op, list, activations, rows) \
+  if (!fits(list, activations, rows)) return avx512::op(call, team)
+#else
+#define EYRIE_UNLESS_FIT(op, list, activations, rows)
 #endif

@@ -6,7 +6,11 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
+#ifdef EYRIE_LEVEL_TILES
+constexpr int kGroup = 16;
+#else
 constexpr int kGroup = 4;
+#endif
 
 // The first row of group g: groups are as even as possible. X: has rows and groups.
 template <class X>
@@ -14,6 +18,27 @@ EYRIE_INLINE int64_t group_begin(const X& x, int64_t g) {
   const int64_t size = x.rows / x.groups, more = x.rows % x.groups;
   return g * size + (g < more ? g : more);
 }
+
+// The rows that group g and all groups before it take in memory.
+#ifdef EYRIE_LEVEL_TILES
+template <class X>
+EYRIE_INLINE int64_t stored_rows(const X& x, int64_t) {  // alike, in fours: one shape of tiles for all groups
+  return x.groups ? ((x.rows + x.groups - 1) / x.groups + 3) / 4 * 4 : 0;
+}
+template <class X>
+EYRIE_INLINE int64_t stored_before(const X& x, int64_t g) {
+  return g * stored_rows(x, g);
+}
+#else
+template <class X>
+EYRIE_INLINE int64_t stored_rows(const X& x, int64_t g) {
+  return group_begin(x, g + 1) - group_begin(x, g);
+}
+template <class X>
+EYRIE_INLINE int64_t stored_before(const X& x, int64_t g) {
+  return group_begin(x, g);
+}
+#endif
 
 // What to do with the rows of x before the product.
 struct Prepare {

@@ -1,6 +1,11 @@
 #include "cpu/host/levels.h"
 
 #include <sched.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
@@ -23,12 +28,18 @@ extern const Kernel kernels[];
 namespace avx512 {
 extern const Kernel kernels[];
 }
+// Levels that have products of their own and everything else from avx512.
+#define PRODUCTS(level)                         \
+  namespace level {                             \
+  void linear(const Call& call, Team& team);    \
+  void fused_qkv(const Call& call, Team& team); \
+  void fused_glu(const Call& call, Team& team); \
+  }
 #ifdef EYRIE_HAVE_PAIRS
-namespace avx512_bf16 {
-void linear(const Call& call, Team& team);
-void fused_qkv(const Call& call, Team& team);
-void fused_glu(const Call& call, Team& team);
-}  // namespace avx512_bf16
+PRODUCTS(avx512_bf16)
+#endif
+#ifdef EYRIE_HAVE_TILES
+PRODUCTS(amx)
 #endif
 #endif
 
@@ -53,20 +64,45 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
 }
+// The kernels of avx512, but for the products.
+[[maybe_unused]] std::vector<Kernel> with_products(Kernel linear, Kernel fused_qkv, Kernel fused_glu) {
+  std::vector<Kernel> table(avx512::kernels, avx512::kernels + ops().size());
+  const std::pair<std::string, Kernel> own[] = {{"linear", linear}, {"fused_qkv", fused_qkv}, {"fused_glu", fused_glu}};
+  for (const Op& op : ops())
+    for (const auto& [name, kernel] : own)
+      if (op.name == name) table[size_t(op.index)] = kernel;
+  return table;
+}
 #ifdef EYRIE_HAVE_PAIRS
 // On Intel's processors VDPBF16PS has half the rate of the multiply-adds it stands for.
 bool has_fast_pairs() { return has_avx512() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
-// The kernels of avx512, but for those whose products are pairs.
 const Kernel* kernels_in_pairs() {
-  static const auto& table = *new std::vector<Kernel>([] {
-    std::vector<Kernel> t(avx512::kernels, avx512::kernels + ops().size());
-    const std::pair<const char*, Kernel> own[] = {
-        {"linear", avx512_bf16::linear}, {"fused_qkv", avx512_bf16::fused_qkv}, {"fused_glu", avx512_bf16::fused_glu}};
-    for (const Op& op : ops())
-      for (const auto& [name, kernel] : own)
-        if (std::string(op.name) == name) t[size_t(op.index)] = kernel;
-    return t;
-  }());
+  static const auto& table =
+      *new std::vector<Kernel>(with_products(avx512_bf16::linear, avx512_bf16::fused_qkv, avx512_bf16::fused_glu));
+  return table.data();
+}
+#endif
+#ifdef EYRIE_HAVE_TILES
+// The processor has tiles and products of bf16 on them, the system saves them, and lets this process use them: asked once, before any thread does so.
+bool grants_tiles() {
+#ifdef EYRIE_EMULATE_AMX
+  return true;
+#else
+  unsigned a, b, c, d;
+  constexpr unsigned kBf16 = 1u << 22, kTiles = 1u << 24, kTileState = 3u << 17;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTiles) == 0) return false;
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM of Linux 5.16
+  return (low & kTileState) == kTileState && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#endif
+}
+bool has_tiles() {
+  static const bool granted = has_avx512() && grants_tiles();
+  return granted;
+}
+const Kernel* kernels_in_tiles() {
+  static const auto& table = *new std::vector<Kernel>(with_products(amx::linear, amx::fused_qkv, amx::fused_glu));
   return table.data();
 }
 #endif
@@ -88,13 +124,16 @@ double cgroup_cores() {
 
 const std::vector<Level>& levels() {
   static const auto& all = *new std::vector<Level>{
-                                                     // never destroyed, like the op table
+      // never destroyed, like the op table
       {"baseline", baseline::kernels, always, false},
 #if defined(__x86_64__) && !defined(EYRIE_BASELINE_ONLY)
       {"avx2", avx2::kernels, has_avx2, false},
       {"avx512", avx512::kernels, has_avx512, false},
 #ifdef EYRIE_HAVE_PAIRS
       {"avx512_bf16", kernels_in_pairs(), has_fast_pairs, true},
+#endif
+#ifdef EYRIE_HAVE_TILES
+      {"amx", kernels_in_tiles(), has_tiles, false},
 #endif
 #endif
 #if defined(__aarch64__) && !defined(EYRIE_BASELINE_ONLY)
