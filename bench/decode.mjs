@@ -1,12 +1,12 @@
 // `npm run bench:decode`: tokens per second, latencies, load time and memory on a GGUF, beside node-llama-cpp on the same file,
 // every trial in a process of its own and the sides in turn.
 //   node bench/decode.mjs [--model FILE] [--threads N] [--level NAME] [--rounds N] [--no-peer] [--json FILE] [--quick]
-import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { installPeer } from './peer.mjs';
 import { digits, machine, root, sharedPath, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import { trial as runTrial } from './run-trial.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -36,8 +36,6 @@ for (const [what, path, option] of [
   process.exit(1);
 }
 
-// Libraries whose threads spin while they wait take seconds for a token when other programs want the cores.
-const TRIAL_TIMEOUT = 300_000;
 const PREFILL = 512;
 const DECODE = options.quick ? 32 : 128;
 const BATCH = options.quick ? 16 : 64;
@@ -61,34 +59,8 @@ const TEXTS = [
   'When the rain stopped,',
 ];
 
-// Not counted for either side: with NODE_EXTRA_CA_CERTS Node parses all its certificates when it starts (1.5 MB, 20 ms).
-const { NODE_EXTRA_CA_CERTS: _, ...environment } = process.env;
-
-/** Runs a trial in a fresh process. @param {Partial<import('./trial.mjs').Job>} job */
-function trial(job) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [join(root, 'bench/trial.mjs')], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: TRIAL_TIMEOUT,
-      env: environment,
-    });
-    let [out, err] = ['', ''];
-    child.stdout.on('data', (d) => (out += d));
-    child.stderr.on('data', (d) => (err += d));
-    child.on('error', reject);
-    child.on('close', (code, signal) => {
-      const line = out.trim().split('\n').at(-1);
-      if (code === 0 && line?.startsWith('{')) resolve(JSON.parse(line));
-      else
-        reject(
-          new Error(
-            `${job.side}, ${job.scenario}: ${signal ? `stopped after ${TRIAL_TIMEOUT / 1e3} s; is the machine busy?` : `exit code ${code}`}\n${err.trim().slice(-2000)}`,
-          ),
-        );
-    });
-    child.stdin.end(JSON.stringify({ model, threads, level: options.level, ...job }));
-  });
-}
+/** @param {Partial<import('./trial.mjs').Job>} job */
+const trial = (job) => runTrial({ model, threads, level: options.level, ...job });
 
 const peer = options['no-peer'] ? { error: '--no-peer' } : installPeer();
 const sides = [{ name: 'eyrie', job: { side: 'eyrie' } }];

@@ -4,50 +4,31 @@
 import { open, readFile } from 'node:fs/promises';
 import { openWeights } from '../dist/internals.js';
 import { embed, packWeight, Stream, Tensor } from '../dist/ops/index.js';
+import { descriptions, padding, TYPES, text } from './gguf-write.mjs';
 
 const [from, to] = process.argv.slice(2);
 if (!to) {
   console.error('usage: node bench/dequantise.mjs IN.gguf OUT.gguf');
   process.exit(2);
 }
-const ALIGNMENT = 32;
-const F32 = 0;
 const weights = await openWeights(from);
 const bytes = await readFile(from);
 const stream = new Stream({ device: 'cpu' });
 
-/** u64 length and bytes, as GGUF has its strings. */
-function text(s) {
-  const b = Buffer.from(s);
-  const head = Buffer.alloc(8);
-  head.writeBigUInt64LE(BigInt(b.length));
-  return Buffer.concat([head, b]);
-}
-const u32 = (n) => {
-  const b = Buffer.alloc(4);
-  b.writeUInt32LE(n);
-  return b;
-};
-const u64 = (n) => {
-  const b = Buffer.alloc(8);
-  b.writeBigUInt64LE(BigInt(n));
-  return b;
-};
-const padded = (n) => Math.ceil(n / ALIGNMENT) * ALIGNMENT;
-
 const tensors = [...weights.tensors.values()].sort((a, b) => a.offset - b.offset);
 // Everything before the first description of a tensor stays as it is.
 const begin = Math.min(...tensors.map((t) => bytes.indexOf(text(t.name))));
-let offset = 0;
-const infos = tensors.map((t) => {
-  const dims = [...t.shape].reverse();
-  const at = offset;
-  offset += padded(4 * t.shape.reduce((a, b) => a * b, 1));
-  return Buffer.concat([text(t.name), u32(dims.length), ...dims.map(u64), u32(F32), u64(at)]);
-});
+const infos = descriptions(
+  tensors.map((t) => ({
+    name: t.name,
+    shape: t.shape,
+    type: TYPES.f32,
+    bytes: 4 * t.shape.reduce((a, b) => a * b, 1),
+  })),
+);
 const head = Buffer.concat([bytes.subarray(0, begin), ...infos]);
 const file = await open(to, 'w');
-await file.write(Buffer.concat([head, Buffer.alloc(padded(head.length) - head.length)]));
+await file.write(Buffer.concat([head, padding(head.length)]));
 for (const t of tensors) {
   const raw = bytes.subarray(t.offset, t.offset + t.bytes);
   let data = raw;
@@ -74,7 +55,7 @@ for (const t of tensors) {
     src.dispose();
     table.dispose();
   }
-  await file.write(Buffer.concat([data, Buffer.alloc(padded(data.length) - data.length)]));
+  await file.write(Buffer.concat([data, padding(data.length)]));
 }
 await file.close();
 stream.dispose();

@@ -57,7 +57,7 @@ parentPort.postMessage((passes * d.bytes) / (performance.now() - start) / 1e6);
 `;
 
 /** GB/s that `threads` threads read together, each from its own `bytes` bytes; no code of ours in it. */
-async function readBandwidth(threads, bytes, ms) {
+export async function readBandwidth(threads, bytes, ms) {
   const code = reader();
   const gate = new SharedArrayBuffer(4);
   const rates = await Promise.all(

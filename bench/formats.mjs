@@ -1,19 +1,26 @@
-// `npm run bench:formats`: one model in many formats of GGUF, beside llama.cpp's own bench on the same files with the same threads, the two in turn.
-//   node bench/formats.mjs [--model FILE.gguf] [--formats Q4_0,Q8_0] [--threads N] [--level NAME] [--rounds N] [--json FILE] [--quick]
-// The model is written out in f32 and quantised by llama.cpp's quantizer into build/bench, so its text is no better than the file it comes from.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+// `npm run bench:formats`: one model in many formats of GGUF, beside llama.cpp's own bench and node-llama-cpp on the same files with the same threads, in turn,
+// and beside the bandwidth of memory, measured in every round.
+//   node bench/formats.mjs [--model FILE.gguf | --shape 1B] [--formats Q4_0,Q8_0] [--threads N] [--level NAME] [--rounds N] [--json FILE] [--quick]
+// The model is written out in f32 and quantised by llama.cpp's quantizer into build/bench, so its text is no better than the file it comes from; a shape is
+// a checkpoint with random weights (bench/synthetic.mjs).
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { buildLlamaCpp, llamaBench, quantise } from './llama-cpp.mjs';
-import { digits, machine, root, sharedPath, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import { readBandwidth } from './floors.mjs';
+import { formatFiles } from './format-files.mjs';
+import { buildLlamaCpp, llamaBench } from './llama-cpp.mjs';
+import { installPeer } from './peer.mjs';
+import { digits, machine, root, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import { trial } from './run-trial.mjs';
 
-const FORMATS = 'F32,F16,BF16,Q8_0,Q6_K,Q5_K_M,Q5_1,Q5_0,Q4_K_M,Q4_1,Q4_0,IQ4_NL,IQ4_XS,Q3_K_M,Q2_K'.split(
-  ',',
-);
+const FORMATS = {
+  file: 'F32,F16,BF16,Q8_0,Q6_K,Q5_K_M,Q5_1,Q5_0,Q4_K_M,Q4_1,Q4_0,IQ4_NL,IQ4_XS,Q3_K_M,Q2_K',
+  shape: 'BF16,Q8_0,Q4_K_M,Q4_0',
+};
 const { values: options } = parseArgs({
   options: {
     model: { type: 'string' },
+    shape: { type: 'string' },
     formats: { type: 'string' },
     threads: { type: 'string' },
     level: { type: 'string' },
@@ -25,83 +32,67 @@ const { values: options } = parseArgs({
 const host = machine();
 const threads = Number(options.threads ?? Math.min(2, host.cores));
 const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
-const formats = options.formats?.split(',') ?? FORMATS;
-const [PROMPT, TOKENS] = options.quick ? [128, 16] : [512, 128];
-const model = options.model ?? sharedPath('models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf');
+const formats = (options.formats ?? FORMATS[options.shape ? 'shape' : 'file']).split(',');
+const [PROMPT, TOKENS] = options.quick ? [128, 16] : [512, options.shape ? 64 : 128];
 const fail = (message) => {
   console.error(message);
   process.exit(1);
 };
-if (!model || !existsSync(model))
-  fail(`${model ?? 'the model SmolLM2-135M-Instruct.Q4_1.gguf'} is not here: give --model FILE.gguf`);
 const peer = buildLlamaCpp();
 if ('error' in peer) fail(`llama.cpp cannot be built: ${peer.error}`);
+const node = installPeer();
+if ('error' in node) fail(`node-llama-cpp: ${node.error}`);
+const files = await formatFiles(peer.folder, options, formats).catch((e) => fail(e.message));
 
-const folder = join(root, 'build/bench');
-mkdirSync(folder, { recursive: true });
-const fileOf = (format) => join(folder, `${basename(model, '.gguf')}.${format}.gguf`);
-/** Makes a file under another name first, so that one half written is never taken for whole. */
-function make(path, write) {
-  if (existsSync(path)) return;
-  console.log(`writing ${basename(path)} …`);
-  const error = write(`${path}.part`);
-  if (error) fail(error);
-  renameSync(`${path}.part`, path);
-}
-make(fileOf('F32'), (to) => {
-  const { status, stderr } = spawnSync(process.execPath, [join(root, 'bench/dequantise.mjs'), model, to], {
-    encoding: 'utf8',
-  });
-  return status === 0 ? null : stderr;
-});
-for (const format of formats)
-  if (format !== 'F32') make(fileOf(format), (to) => quantise(peer.folder, fileOf('F32'), to, format));
-
-/** A trial of ours in a process of its own; prompts are ids below the smallest vocabulary. */
-function ours(format, scenario, tokens) {
+/** A trial in a process of its own; prompts are ids below the smallest vocabulary. */
+function measure(side, format, scenario, tokens) {
   const prompts = Array.from({ length: scenario === 'prefill' ? 4 : 2 }, (_, p) =>
     Array.from(
       { length: scenario === 'prefill' ? PROMPT : 4 },
       (_, i) => 100 + ((i * 131 + p * 977) % 20000),
     ),
   );
-  const job = {
-    side: 'eyrie',
+  return trial({
+    side,
     scenario,
-    model: fileOf(format),
+    model: files.path(format),
     threads,
     level: options.level,
+    peerEntry: node.entry,
+    flashAttention: true,
     sequences: 1,
     contextPerSequence: 1024,
     prompts,
     tokens,
-  };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'bench/trial.mjs')], {
-    input: JSON.stringify(job),
-    encoding: 'utf8',
   });
-  if (status !== 0) fail(`${format}, ${scenario}: ${stderr}`);
-  return JSON.parse(stdout.trim().split('\n').at(-1));
 }
 
 console.log(
-  `${basename(model)} on ${host.cpu}, ${threads} threads, Node ${host.node}, llama.cpp ${peer.commit}, ${rounds} rounds, ${host.date}`,
+  `${files.name} on ${host.cpu}, ${threads} threads, Node ${host.node}, llama.cpp ${peer.commit}, node-llama-cpp ${node.version}, ${rounds} rounds, ${host.date}`,
 );
 warnIfBusy(host);
 const results = [];
 let level = '';
 for (const format of formats) {
-  const samples = { prefill: [], decode: [], peerPrefill: [], peerDecode: [] };
+  const samples = { floor: [], prefill: [], decode: [], peerPrefill: [], peerDecode: [] };
+  Object.assign(samples, { nodePrefill: [], nodeDecode: [], share: [] });
+  const bytes = statSync(files.path(format)).size;
+  let floor = 0;
   const sides = [
-    () => {
-      const prefill = ours(format, 'prefill', 1);
+    async () => {
+      const prefill = await measure('eyrie', format, 'prefill', 1);
       level = prefill.about.level;
       samples.prefill.push(prefill.tokensPerSecond);
-      samples.decode.push(ours(format, 'decode', TOKENS).tokensPerSecond);
+      const decode = await measure('eyrie', format, 'decode', TOKENS);
+      samples.decode.push(decode.tokensPerSecond);
+      // Just after, since a shared machine changes its pace.
+      floor = await readBandwidth(threads, 256 * 2 ** 20, 1000);
+      samples.floor.push(floor);
+      samples.share.push((decode.tokensPerSecond * bytes) / floor / 1e9);
     },
-    () => {
+    async () => {
       const found = llamaBench(peer.folder, {
-        model: fileOf(format),
+        model: files.path(format),
         threads,
         prompt: PROMPT,
         tokens: TOKENS,
@@ -109,13 +100,17 @@ for (const format of formats) {
       samples.peerPrefill.push(found.prefill);
       samples.peerDecode.push(found.decode);
     },
+    async () => {
+      samples.nodePrefill.push((await measure('node-llama-cpp', format, 'prefill', 1)).tokensPerSecond);
+      samples.nodeDecode.push((await measure('node-llama-cpp', format, 'decode', TOKENS)).tokensPerSecond);
+    },
   ];
   for (let round = 0; round < rounds; round++) {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${format}: ${round + 1}/${rounds}`);
-    for (const side of round % 2 ? [...sides].reverse() : sides) side();
+    for (const side of round % 2 ? [...sides].reverse() : sides) await side();
   }
   const of = Object.fromEntries(Object.entries(samples).map(([name, s]) => [name, summary(s)]));
-  results.push({ format, bytes: statSync(fileOf(format)).size, ...of });
+  results.push({ format, bytes, ...of });
 }
 if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
 
@@ -124,30 +119,37 @@ const cell = (s) =>
 const ratio = (a, b) => `${(a.median / b.median).toFixed(2)}×`;
 console.log(
   `\nlevel ${level}; tokens/s, median (min–max)\n\n${table(
-    ['format', 'MB', 'decode', 'llama-bench', 'ratio', `prefill ${PROMPT}`, 'llama-bench', 'ratio'],
+    ['format', 'MB', 'decode', '% of reading', 'llama-bench', 'ratio', 'node-llama-cpp', 'ratio'],
     results.map((r) => [
-      ...[
-        r.format,
-        (r.bytes / 1e6).toFixed(0),
-        cell(r.decode),
-        cell(r.peerDecode),
-        ratio(r.decode, r.peerDecode),
-      ],
-      ...[cell(r.prefill), cell(r.peerPrefill), ratio(r.prefill, r.peerPrefill)],
+      ...[r.format, (r.bytes / 1e6).toFixed(0), cell(r.decode), (100 * r.share.median).toFixed(0)],
+      ...[cell(r.peerDecode), ratio(r.decode, r.peerDecode), cell(r.nodeDecode)],
+      ratio(r.decode, r.nodeDecode),
+    ]),
+  )}\n\n${table(
+    [`prefill ${PROMPT}`, 'ours', 'llama-bench', 'ratio', 'node-llama-cpp', 'ratio'],
+    results.map((r) => [
+      ...[r.format, cell(r.prefill), cell(r.peerPrefill), ratio(r.prefill, r.peerPrefill)],
+      ...[cell(r.nodePrefill), ratio(r.prefill, r.nodePrefill)],
     ]),
   )}`,
 );
 console.log(
-  '\nOurs includes sampling, text and streaming; llama-bench computes logits of random tokens and draws nothing.',
+  `\n% of reading: bytes of the file times tokens a second, of what ${threads} threads read just after (medians ${digits(summary(results.map((r) => r.floor.median)).median)} GB/s).\n` +
+    'Ours includes sampling, text and streaming, as node-llama-cpp does but for the text; llama-bench computes logits of random tokens and draws nothing.',
 );
 await writeJson(
   options.json ??
-    (options.quick || options.formats ? null : join(root, `bench/results/formats-${slug(host.cpu)}.json`)),
+    (options.quick || options.formats
+      ? null
+      : join(
+          root,
+          `bench/results/formats-${options.shape ? `${options.shape.toLowerCase()}-` : ''}${slug(host.cpu)}.json`,
+        )),
   {
     bench: 'formats',
     ...host,
-    model: basename(model),
-    peer: `llama.cpp ${peer.commit}`,
+    model: files.name,
+    peers: [`llama.cpp ${peer.commit}`, `node-llama-cpp ${node.version}`],
     level,
     threads,
     rounds,

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { installPeer } from './peer.mjs';
 import { root } from './report.mjs';
 
-const PROGRAMS = ['llama-bench', 'llama-quantize'];
+const PROGRAMS = ['llama-bench', 'llama-batched-bench', 'llama-quantize'];
 const complete = (folder) => PROGRAMS.every((name) => existsSync(join(folder, name)));
 
 function run(command, args, cwd) {
