@@ -173,11 +173,18 @@ const share = {
   all: summary(overheads.map((o) => o.share)),
   msPerToken: summary(overheads.map((o) => o.tokenMs)),
   kernelMs: summary(overheads.map((o) => o.kernelMs)),
+  waits: {
+    launches: overheads[0].waits.launches,
+    barriers: overheads[0].waits.barriers,
+    share: summary(overheads.map((o) => o.waits.share)),
+  },
 };
 const percent = (s) => `${(100 * s.median).toFixed(1)} %`;
 console.log(
   `\nA decoded token takes ${digits(share.msPerToken.median)} ms: ${digits(share.kernelMs.median)} ms when steps are queued without waiting for ` +
-    `tokens, so JavaScript, N-API and the way between threads take ${percent(share.all)} (goal: ≤ 5 %); JavaScript alone was busy for ${percent(share.host)}.`,
+    `tokens, so JavaScript, N-API and the way between threads take ${percent(share.all)} (goal: ≤ 5 %); JavaScript alone was busy for ${percent(share.host)}.\n` +
+    `A step is ${share.waits.launches.toFixed(0)} ops with ${share.waits.barriers.toFixed(0)} barriers inside; the first worker waits for the others ${percent(share.waits.share)} of it, ` +
+    'unequal work included (goal: ≤ 2 %).',
 );
 
 const fileBytes = statSync(model).size;

@@ -61,6 +61,12 @@ export async function open(job) {
           turn[name] = await measure[name]();
         turns.push(turn);
       }
+      const { stream } = llm;
+      const [waitsBefore, started] = [stream.waits, performance.now()];
+      const counted = 2 * TURN;
+      await kernels.run(counted);
+      const [waitsAfter, ran] = [stream.waits, performance.now() - started];
+      const waited = (name) => (waitsAfter[name] - waitsBefore[name]) / counted;
       kernels.dispose();
       const of = (f) => median(turns.map(f));
       return {
@@ -68,6 +74,12 @@ export async function open(job) {
         kernelMs: of((t) => t.kernelMs),
         share: of((t) => 1 - t.kernelMs / t.tokenMs),
         hostMs: host / steps,
+        // Counting takes part in the time, so it has a turn of its own.
+        waits: {
+          launches: waited('launches'),
+          barriers: waited('barriers'),
+          share: (waited('ms') * counted) / ran,
+        },
       };
     },
     dispose: () => llm.dispose(),

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/call.h"
+#include "core/pool.h"
 #include "core/schema.h"
 #include "core/storage.h"
 
@@ -43,6 +44,7 @@ class Backend {
   virtual bool host_memory() const { return true; }  // whether its tensors can be read by the host
   virtual std::string describe() const = 0;                                 // level or device name
   virtual int threads() const { return 1; }
+  virtual Waits waits() { return {}; }  // any thread; none where a device has no workers
   virtual bool debug() const { return false; }  // whether it checks what launches write (core/debug.h)
 };
 

@@ -71,6 +71,7 @@ class DebugBackend : public Backend {
   bool host_memory() const override { return inner_->host_memory(); }
   std::string describe() const override { return inner_->describe(); }
   int threads() const override { return inner_->threads(); }
+  Waits waits() override { return inner_->waits(); }
   bool debug() const override { return true; }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <new>
 
@@ -49,6 +50,17 @@ TeamState::TeamState(int n) : size(n) {
   for (int i = 0; i < n; i++) local.push_back(std::make_unique<Arena>());
 }
 
+// Counts what the first worker waits.
+template <class Wait>
+void TeamState::measured(int id, std::atomic<uint64_t>& count, const Wait& wait) {
+  if (id != 0 || !measuring.load(std::memory_order_relaxed)) return wait();
+  const auto start = std::chrono::steady_clock::now();
+  wait();
+  const std::chrono::nanoseconds took = std::chrono::steady_clock::now() - start;
+  nanoseconds.fetch_add(uint64_t(took.count()), std::memory_order_relaxed);
+  count.fetch_add(1, std::memory_order_relaxed);
+}
+
 void TeamState::barrier() {
   if (size == 1) return;
   const unsigned e = epoch_.load(std::memory_order_relaxed);
@@ -75,7 +87,7 @@ void TeamState::Arena::reset() {
 }
 
 void* TeamState::Arena::take(size_t bytes) {
-  bytes = (bytes + 127) / 64 * 64;
+  bytes = rounded(bytes);
   if (chunks.empty() || used + bytes > chunks.back().second) {
     const size_t size = bytes < 65536 ? 65536 : bytes;
     char* p = static_cast<char*>(aligned_alloc(64, (size + 63) / 64 * 64));
@@ -92,15 +104,30 @@ TeamState::Arena::~Arena() {
   for (auto& c : chunks) free(c.first);
 }
 
-void Team::barrier() { state->barrier(); }
+void Team::barrier() {
+  state->measured(id, state->barriers, [&] { state->barrier(); });
+}
 
 void* Team::local(size_t bytes) { return state->local[id]->take(bytes); }
 
 void* Team::shared(size_t bytes) {
   if (size == 1) return state->shared.take(bytes);
-  state->barrier();
-  if (id == 0) state->shared_result = state->shared.take(bytes);
-  state->barrier();
+  // What launches before needed lies in one chunk, in which every worker counts off the same places. A launch that needs more makes room, everybody waiting, and
+  // goes on like that to its end.
+  TeamState::Arena& arena = state->shared;
+  const size_t all = TeamState::Arena::rounded(bytes);
+  if (!shared_grows && !arena.chunks.empty() && shared_used + all <= arena.chunks[0].second) {
+    char* p = arena.chunks[0].first + shared_used;
+    shared_used += all;
+    return p;
+  }
+  barrier();
+  if (id == 0) {
+    if (!shared_grows) arena.used = shared_used;
+    state->shared_result = arena.take(bytes);
+  }
+  shared_grows = true;
+  barrier();
   return state->shared_result;
 }
 
@@ -133,7 +160,13 @@ void Pool::run(Kernel kernel, const Call& call) {
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
   enter(0);
-  spin_until([&] { return done_.load(std::memory_order_acquire) == state_.size - 1; });
+  state_.measured(0, state_.launches,
+                  [&] { spin_until([&] { return done_.load(std::memory_order_acquire) == state_.size - 1; }); });
+}
+
+Waits Pool::waits() {
+  state_.measuring.store(true, std::memory_order_relaxed);
+  return {state_.launches, state_.barriers, state_.nanoseconds};
 }
 
 void Pool::work(int id) {

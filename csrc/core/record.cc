@@ -243,6 +243,7 @@ class RecordingBackend : public Backend {
   std::shared_ptr<Storage> allocate_weight(size_t bytes) override { return inner_->allocate_weight(bytes); }
   std::string describe() const override { return inner_->describe(); }
   int threads() const override { return inner_->threads(); }
+  Waits waits() override { return inner_->waits(); }
 
  private:
   std::unique_ptr<Backend> inner_;

@@ -12,10 +12,12 @@ class Team {
   int id = 0;
   int size = 1;
   TeamState* state = nullptr;
+  size_t shared_used = 0;  // of the scratch of all, by this worker's count
+  bool shared_grows = false;
 
   // Waits for all workers of the team.
   void barrier();
-  // Scratch memory that all workers of this launch see; every worker must make the same call. Waits for all workers.
+  // Scratch memory that all workers of this launch see; every worker must make the same calls. Waits for nobody, as a rule.
   // 64-byte aligned, contents undefined. A second call in the same launch returns a second region.
   void* shared(size_t bytes);
   // Scratch memory of this worker alone, 64-byte aligned, contents undefined. A second call in the same launch returns a

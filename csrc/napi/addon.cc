@@ -269,6 +269,16 @@ Value stream_info(const CallbackInfo& info) {
   return o;
 }
 
+// waits(stream): what the first worker has waited for the others since the first such call
+Value waits(const CallbackInfo& info) {
+  const Waits w = stream(info, 0).backend().waits();
+  auto o = Napi::Object::New(info.Env());
+  o["launches"] = double(w.launches);
+  o["barriers"] = double(w.barriers);
+  o["ms"] = double(w.nanoseconds) / 1e6;
+  return o;
+}
+
 // label(stream, text): names what the op calls that follow belong to, for EYRIE_DEBUG
 Value label(const CallbackInfo& info) {
   stream(info, 0).label(text(info, 1, "label"));
@@ -331,6 +341,7 @@ NAPI_MODULE_INIT() {
   add<discard>(env, exports, "discard");
   add<create_stream>(env, exports, "createStream");
   add<stream_info>(env, exports, "streamInfo");
+  add<waits>(env, exports, "waits");
   add<label>(env, exports, "label");
   add<close_stream>(env, exports, "closeStream");
   add<hold>(env, exports, "hold");

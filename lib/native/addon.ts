@@ -34,6 +34,8 @@ export interface Addon {
   discard(stream: number, tensor: Handle): void;
   createStream(device: string, threads: number, level: string): number;
   streamInfo(stream: number): { name: string; threads: number; debug: boolean };
+  /** What the first worker has waited for the others, at the ends of launches and at barriers inside, since the first call. */
+  waits(stream: number): { launches: number; barriers: number; ms: number };
   label(stream: number, text: string): void;
   closeStream(stream: number): void;
   hold(stream: number, on: 0 | 1): void;

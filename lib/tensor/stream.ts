@@ -68,6 +68,14 @@ export class Stream {
     return native().streamInfo(this.id).threads;
   }
 
+  /**
+   * What the first worker of a CPU stream has waited for the others, in all, since this was first read: at the ends of ops (`launches`) and at `barriers` inside
+   * them. Zeros with one thread, and on devices.
+   */
+  get waits(): { launches: number; barriers: number; ms: number } {
+    return native().waits(this.id);
+  }
+
   /** Names what the op calls that follow belong to (`'layer 3'`) in the errors of EYRIE_DEBUG; `''` for nothing. */
   label(text: string): void {
     if (this.debug) native().label(this.id, text);

@@ -19,6 +19,7 @@ class CpuBackend : public Backend {
   CpuBackend(int threads, const Level& level) : level_(level), pool_(threads) {}
   DeviceKind device() const override { return DeviceKind::cpu; }
   int threads() const override { return pool_.size(); }
+  Waits waits() override { return pool_.waits(); }
   std::string describe() const override { return level_.name; }
 
   void prepare(Launch& launch) override {
