@@ -18,7 +18,6 @@ import {
   loraExpand,
   loraShrink,
   norm,
-  packWeight,
   pagedAttention,
   rope,
   SAMPLING_COLUMNS,
@@ -28,7 +27,16 @@ import {
   treeAccept,
   treePrepare,
 } from '../dist/ops/index.js';
-import { blockBytes, FORMATS, PAGE, randomMatrixBytes, Scope } from './data.mjs';
+import {
+  blockBytes,
+  FORMATS,
+  isMade,
+  makeWeight,
+  PAGE,
+  randomMatrixBytes,
+  Scope,
+  sourceFormat,
+} from './data.mjs';
 
 export const MODELS = [
   { name: '135M', hidden: 576, heads: 9, kvHeads: 3, headDim: 64, ffn: 1536, vocab: 49152 },
@@ -347,11 +355,12 @@ function cacheMoves(m) {
 
 /** What runs once, at load. */
 function loading(m, quick) {
-  return (quick ? ['q4_1'] : FORMATS)
+  return (quick ? ['q4_1', 'i8'] : FORMATS)
     .map((format) =>
-      of('pack_weight', (s) => {
+      of(isMade(format) ? 'quantize_weight' : 'pack_weight', (s) => {
         const [n, k] = [m.ffn, m.hidden];
-        const bytes = randomMatrixBytes(format, [n, k]);
+        const source = sourceFormat(format);
+        const bytes = randomMatrixBytes(source, [n, k]);
         const src = s.keep(
           Tensor.from(
             s.stream,
@@ -360,12 +369,12 @@ function loading(m, quick) {
             new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength),
           ),
         );
-        // packWeight allocates its result, and a graph needs fixed ones: what is measured includes the allocation.
-        const calls = [() => s.keep(packWeight(src, format, [n, k]))];
+        // Both allocate their result, and a graph needs fixed ones: what is measured includes the allocation.
+        const calls = [() => s.keep(makeWeight(src, format, [n, k]))];
         return {
           what: `${format} [${n},${k}]`,
           calls,
-          warm: 2 * weightBytes(format, n, k),
+          warm: weightBytes(source, n, k) + weightBytes(format, n, k),
           once: true,
         };
       }),
