@@ -80,3 +80,19 @@ export function llamaBench(folder, { model, threads, prompt, tokens }) {
 export function quantise(folder, from, to, format) {
   return run(join(folder, 'llama-quantize'), [from, to, format]);
 }
+
+/** Tokens per second of llama-batched-bench: all sequences decoded together, their prompts not counted. */
+export function llamaBatch(folder, { model, threads, prompt, tokens, sequences }) {
+  const context = String(sequences * (prompt + tokens) + 64);
+  const numbers = ['-t', threads, '-c', context, '-npp', prompt, '-ntg', tokens, '-npl', sequences].map(
+    String,
+  );
+  const args = ['-m', model, ...numbers, '--output-format', 'jsonl'];
+  const { status, stdout, stderr } = spawnSync(join(folder, 'llama-batched-bench'), args, {
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  if (status !== 0) throw new Error(`llama-batched-bench: ${stderr.trim().slice(-500)}`);
+  const line = stdout.split('\n').find((l) => l.startsWith('{'));
+  return JSON.parse(line).speed_tg;
+}
