@@ -36,7 +36,7 @@ EYRIE_INLINE int64_t stored_rows(const X& x, int64_t g) {
 }
 template <class X>
 EYRIE_INLINE int64_t stored_before(const X& x, int64_t g) {
-  return group_begin(x, g);
+  return g ? group_begin(x, g) : 0;  // no rows are no groups
 }
 #endif
 

@@ -203,6 +203,13 @@ describeLevels('linear', (stream, backend) => {
     });
   }
 
+  it('no rows: an empty output, in every format', async () => {
+    for (const format of FORMATS) {
+      const a = randomMatrix(new Random(11), format, 20, whole(format, 64));
+      expect(await run(stream(), a, new Float32Array(0)), format).toEqual(new Float32Array(0));
+    }
+  });
+
   it('activations: tiny ones are zero, infinities and NaN come through', async () => {
     const a = randomMatrix(new Random(9), 'q4_1', 16, 32);
     a.bytes.fill(0x11); // q = 1 everywhere
@@ -228,7 +235,7 @@ describe('linear: levels with fused multiply-add', () => {
       const random = new Random(10);
       const K = whole(format, 160);
       const a = randomMatrix(random, format, 72, K);
-      for (const T of [1, 2, 6, 7, 40]) {
+      for (const T of [1, 2, 3, 6, 7, 17, 40, 273]) {
         const x = random.normal(T * K);
         const results: Float32Array[] = [];
         for (const level of levels) {
