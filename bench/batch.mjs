@@ -6,7 +6,18 @@ import { parseArgs } from 'node:util';
 import { formatFiles } from './format-files.mjs';
 import { buildLlamaCpp, llamaBatch } from './llama-cpp.mjs';
 import { installPeer } from './peer.mjs';
-import { digits, machine, root, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import {
+  inTurn,
+  machine,
+  ratio,
+  root,
+  slug,
+  spread,
+  summary,
+  table,
+  warnIfBusy,
+  writeJson,
+} from './report.mjs';
 import { trial } from './run-trial.mjs';
 
 const { values: options } = parseArgs({
@@ -86,20 +97,11 @@ for (const format of formats) {
         if (node.entry) samples.nodeLlamaCpp.push((await together('node-llama-cpp', format, sequences)).rate);
       },
     ];
-    for (let round = 0; round < rounds; round++) {
-      if (process.stderr.isTTY)
-        process.stderr.write(`\r\x1b[K${format}, ${sequences}: ${round + 1}/${rounds}`);
-      for (const side of round % 2 ? [...sides].reverse() : sides) await side();
-    }
+    await inTurn(`${format}, ${sequences}`, rounds, sides);
     const of = Object.fromEntries(Object.entries(samples).map(([name, s]) => [name, summary(s)]));
     results.push({ format, sequences, ...of });
   }
 }
-if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-
-const cell = (s) =>
-  rounds > 1 ? `${digits(s.median)} (${digits(s.min)}–${digits(s.max)})` : digits(s.median);
-const ratio = (a, b) => `${(a.median / b.median).toFixed(2)}×`;
 console.log(
   `\nlevel ${level}; tokens/s of all sequences, median (min–max)\n\n${table(
     [
@@ -107,8 +109,8 @@ console.log(
       ...(node.entry ? ['node-llama-cpp', 'ratio'] : []),
     ],
     results.map((r) => [
-      ...[r.format, r.sequences, cell(r.ours), cell(r.llamaCpp), ratio(r.ours, r.llamaCpp)],
-      ...(node.entry ? [cell(r.nodeLlamaCpp), ratio(r.ours, r.nodeLlamaCpp)] : []),
+      ...[r.format, r.sequences, spread(r.ours), spread(r.llamaCpp), ratio(r.ours, r.llamaCpp)],
+      ...(node.entry ? [spread(r.nodeLlamaCpp), ratio(r.ours, r.nodeLlamaCpp)] : []),
     ]),
   )}`,
 );

@@ -5,7 +5,18 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { installPeer } from './peer.mjs';
-import { digits, machine, root, sharedPath, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import {
+  digits,
+  machine,
+  root,
+  sharedPath,
+  slug,
+  spread,
+  summary,
+  table,
+  warnIfBusy,
+  writeJson,
+} from './report.mjs';
 import { trial as runTrial } from './run-trial.mjs';
 
 const { values: options } = parseArgs({
@@ -149,8 +160,6 @@ const rows = [
   return { title, unit, each, ratio: best === null ? null : each[0].median / best, goal, more };
 });
 
-const cell = (s) =>
-  rounds > 1 ? `${digits(s.median)} (${digits(s.min)}–${digits(s.max)})` : digits(s.median);
 const goalText = ({ goal, more }) => (goal === null ? '' : `${more ? '≥' : '≤'} ${goal}×`);
 console.log(
   `\n${table(
@@ -158,7 +167,7 @@ console.log(
     rows.map((r) => [
       r.title,
       r.unit,
-      ...r.each.map(cell),
+      ...r.each.map(spread),
       r.ratio === null ? '' : `${r.ratio.toFixed(2)}×`,
       goalText(r),
     ]),

@@ -10,7 +10,19 @@ import { readBandwidth } from './floors.mjs';
 import { formatFiles } from './format-files.mjs';
 import { buildLlamaCpp, llamaBench } from './llama-cpp.mjs';
 import { installPeer } from './peer.mjs';
-import { digits, machine, root, slug, summary, table, warnIfBusy, writeJson } from './report.mjs';
+import {
+  digits,
+  inTurn,
+  machine,
+  ratio,
+  root,
+  slug,
+  spread,
+  summary,
+  table,
+  warnIfBusy,
+  writeJson,
+} from './report.mjs';
 import { trial } from './run-trial.mjs';
 
 const FORMATS = {
@@ -77,7 +89,6 @@ for (const format of formats) {
   const samples = { floor: [], prefill: [], decode: [], peerPrefill: [], peerDecode: [] };
   Object.assign(samples, { nodePrefill: [], nodeDecode: [], share: [] });
   const bytes = statSync(files.path(format)).size;
-  let floor = 0;
   const sides = [
     async () => {
       const prefill = await measure('eyrie', format, 'prefill', 1);
@@ -86,7 +97,7 @@ for (const format of formats) {
       const decode = await measure('eyrie', format, 'decode', TOKENS);
       samples.decode.push(decode.tokensPerSecond);
       // Just after, since a shared machine changes its pace.
-      floor = await readBandwidth(threads, 256 * 2 ** 20, 1000);
+      const floor = await readBandwidth(threads, 256 * 2 ** 20, 1000);
       samples.floor.push(floor);
       samples.share.push((decode.tokensPerSecond * bytes) / floor / 1e9);
     },
@@ -105,31 +116,23 @@ for (const format of formats) {
       samples.nodeDecode.push((await measure('node-llama-cpp', format, 'decode', TOKENS)).tokensPerSecond);
     },
   ];
-  for (let round = 0; round < rounds; round++) {
-    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${format}: ${round + 1}/${rounds}`);
-    for (const side of round % 2 ? [...sides].reverse() : sides) await side();
-  }
+  await inTurn(format, rounds, sides);
   const of = Object.fromEntries(Object.entries(samples).map(([name, s]) => [name, summary(s)]));
   results.push({ format, bytes, ...of });
 }
-if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-
-const cell = (s) =>
-  rounds > 1 ? `${digits(s.median)} (${digits(s.min)}–${digits(s.max)})` : digits(s.median);
-const ratio = (a, b) => `${(a.median / b.median).toFixed(2)}×`;
 console.log(
   `\nlevel ${level}; tokens/s, median (min–max)\n\n${table(
     ['format', 'MB', 'decode', '% of reading', 'llama-bench', 'ratio', 'node-llama-cpp', 'ratio'],
     results.map((r) => [
-      ...[r.format, (r.bytes / 1e6).toFixed(0), cell(r.decode), (100 * r.share.median).toFixed(0)],
-      ...[cell(r.peerDecode), ratio(r.decode, r.peerDecode), cell(r.nodeDecode)],
+      ...[r.format, (r.bytes / 1e6).toFixed(0), spread(r.decode), (100 * r.share.median).toFixed(0)],
+      ...[spread(r.peerDecode), ratio(r.decode, r.peerDecode), spread(r.nodeDecode)],
       ratio(r.decode, r.nodeDecode),
     ]),
   )}\n\n${table(
     [`prefill ${PROMPT}`, 'ours', 'llama-bench', 'ratio', 'node-llama-cpp', 'ratio'],
     results.map((r) => [
-      ...[r.format, cell(r.prefill), cell(r.peerPrefill), ratio(r.prefill, r.peerPrefill)],
-      ...[cell(r.nodePrefill), ratio(r.prefill, r.nodePrefill)],
+      ...[r.format, spread(r.prefill), spread(r.peerPrefill), ratio(r.prefill, r.peerPrefill)],
+      ...[spread(r.nodePrefill), ratio(r.prefill, r.nodePrefill)],
     ]),
   )}`,
 );

@@ -88,11 +88,15 @@ export function llamaBatch(folder, { model, threads, prompt, tokens, sequences }
     String,
   );
   const args = ['-m', model, ...numbers, '--output-format', 'jsonl'];
-  const { status, stdout, stderr } = spawnSync(join(folder, 'llama-batched-bench'), args, {
-    encoding: 'utf8',
-    maxBuffer: 1 << 26,
-  });
-  if (status !== 0) throw new Error(`llama-batched-bench: ${stderr.trim().slice(-500)}`);
-  const line = stdout.split('\n').find((l) => l.startsWith('{'));
-  return JSON.parse(line).speed_tg;
+  // Now and then it ends before its line is out (seen in a run of a hundredth of a second).
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const { status, stdout, stderr } = spawnSync(join(folder, 'llama-batched-bench'), args, {
+      encoding: 'utf8',
+      maxBuffer: 1 << 26,
+    });
+    if (status !== 0) throw new Error(`llama-batched-bench: ${stderr.trim().slice(-500)}`);
+    const line = stdout.split('\n').find((l) => l.startsWith('{'));
+    if (line) return JSON.parse(line).speed_tg;
+  }
+  throw new Error('llama-batched-bench printed no result in three runs');
 }

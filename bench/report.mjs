@@ -28,6 +28,25 @@ export function summary(samples) {
   return { median: median(samples), min: Math.min(...samples), max: Math.max(...samples), samples };
 }
 
+/** Runs each side once a round, every second round backwards, so that nobody always runs behind the same one; `title` shows where it is. */
+export async function inTurn(title, rounds, sides) {
+  for (let round = 0; round < rounds; round++) {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${title}: ${round + 1}/${rounds}`);
+    for (const side of round % 2 ? [...sides].reverse() : sides) await side();
+  }
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+}
+
+/** A cell of a table: the median of a summary, with its range where there were several samples. */
+export function spread(s) {
+  return s.samples.length > 1 ? `${digits(s.median)} (${digits(s.min)}–${digits(s.max)})` : digits(s.median);
+}
+
+/** One median over another. */
+export function ratio(a, b) {
+  return `${(a.median / b.median).toFixed(2)}×`;
+}
+
 /** Three significant digits, without an exponent. */
 export function digits(x) {
   if (!Number.isFinite(x)) return '–';

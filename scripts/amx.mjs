@@ -1,10 +1,9 @@
 // `npm run test:amx`: the tests of the amx level on a machine without AMX. Its tiles are then software (csrc/cpu/simd/amx_unit.h), in an addon of its own; the
 // rest of the level needs AVX-512. Every product and a whole generation must have the bits of the other levels. Where the processor has AMX, `npm test` runs
 // the real thing and this does nothing. Other paths may be named instead, and options of vitest; EYRIE_SANITIZE=address,undefined looks at every access.
-import { existsSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fail, root, run, runBin, sanitizerEnvironment, say, which } from './util.mjs';
+import { buildAddon, fail, root, runBin, sanitizerEnvironment, say } from './util.mjs';
 
 const TESTS = [
   'test/ops/linear.test.ts',
@@ -22,17 +21,12 @@ if (flags.includes('amx_bf16')) {
   const sanitize = process.env.EYRIE_SANITIZE;
   const folder = join(root, sanitize ? 'build/amx-sanitized' : 'build/amx');
   try {
-    if (!existsSync(join(folder, 'CMakeCache.txt')))
-      run('cmake', [
-        ...['-S', root, '-B', folder, ...(which('ninja') ? ['-G', 'Ninja'] : [])],
-        ...['-DEYRIE_EMULATE_AMX=ON', '-DEYRIE_CUDA=OFF', `-DEYRIE_OUTPUT_DIR=${join(folder, 'out')}`],
-      ]);
-    run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
+    const addon = buildAddon(folder, ['-DEYRIE_EMULATE_AMX=ON', '-DEYRIE_CUDA=OFF']);
     const words = process.argv.slice(2);
     const named = words.filter((word) => !word.startsWith('-'));
     const env = {
       ...process.env,
-      EYRIE_ADDON: join(folder, 'out/eyrie.node'),
+      EYRIE_ADDON: addon,
       ...(sanitize && sanitizerEnvironment(process.env.CXX ?? 'g++')),
     };
     const options = words.filter((word) => word.startsWith('-'));

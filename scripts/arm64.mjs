@@ -2,15 +2,13 @@
 // (qemu-user), with Node for that processor and the packages that vitest needs there from the npm registry. Other paths may be named instead, and options of
 // vitest; --build only builds; --prebuild puts the addon into prebuilds/linux-arm64. Takes a quarter of an hour on two cores.
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fail, output, root, run, say, which } from './util.mjs';
+import { buildAddon, fail, output, root, run, say, which } from './util.mjs';
 
 const TESTS = ['test/ops', 'test/engine/levels.test.ts'];
 const COMPILER = 'aarch64-linux-gnu-g++';
 const words = process.argv.slice(2);
 const folder = join(root, 'build/arm64');
-const addon = join(folder, 'out/eyrie.node');
 const skip = (reason) => {
   say(`skipped: ${reason}`);
   process.exit(0);
@@ -18,17 +16,12 @@ const skip = (reason) => {
 
 if (!which(COMPILER)) skip(`${COMPILER} is not here (Debian: apt-get install g++-aarch64-linux-gnu)`);
 try {
-  if (!existsSync(join(folder, 'CMakeCache.txt')))
-    run('cmake', [
-      ...['-S', root, '-B', folder, ...(which('ninja') ? ['-G', 'Ninja'] : [])],
-      ...[
-        '-DCMAKE_SYSTEM_NAME=Linux',
-        '-DCMAKE_SYSTEM_PROCESSOR=aarch64',
-        `-DCMAKE_CXX_COMPILER=${COMPILER}`,
-      ],
-      ...['-DEYRIE_CUDA=OFF', `-DEYRIE_OUTPUT_DIR=${join(folder, 'out')}`],
-    ]);
-  run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
+  const addon = buildAddon(folder, [
+    '-DCMAKE_SYSTEM_NAME=Linux',
+    '-DCMAKE_SYSTEM_PROCESSOR=aarch64',
+    `-DCMAKE_CXX_COMPILER=${COMPILER}`,
+    '-DEYRIE_CUDA=OFF',
+  ]);
   if (words.includes('--build')) {
     say(addon);
     process.exit(0);

@@ -1,9 +1,7 @@
 // `npm run test:asan`: the addon with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of its own, under the
 // tests that move memory: every op, hostile files, random calls, processes and workers. Other paths may be named instead, and options of vitest.
-import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fail, root, run, runBin, sanitizerEnvironment, say, which } from './util.mjs';
+import { buildAddon, fail, root, runBin, sanitizerEnvironment, say } from './util.mjs';
 
 // Parts of paths, as vitest takes them.
 const TESTS = ['test/ops/', 'test/weights/fuzz', 'hostile', 'test/fuzz/', 'test/packaging/'];
@@ -17,14 +15,7 @@ if (!sanitizers) {
 }
 const started = performance.now();
 try {
-  if (!existsSync(join(folder, 'CMakeCache.txt')))
-    run('cmake', [
-      ...['-S', root, '-B', folder, ...(which('ninja') ? ['-G', 'Ninja'] : [])],
-      '-DEYRIE_SANITIZE=address,undefined',
-      '-DEYRIE_CUDA=OFF',
-      `-DEYRIE_OUTPUT_DIR=${join(folder, 'out')}`,
-    ]);
-  run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
+  const addon = buildAddon(folder, ['-DEYRIE_SANITIZE=address,undefined', '-DEYRIE_CUDA=OFF']);
   say(`built after ${((performance.now() - started) / 1000).toFixed(0)} s`);
   const words = process.argv.slice(2);
   const flags = words.filter((word) => word.startsWith('-'));
@@ -32,7 +23,7 @@ try {
   const env = {
     EYRIE_FUZZ: '600',
     ...process.env,
-    EYRIE_ADDON: join(folder, 'out/eyrie.node'),
+    EYRIE_ADDON: addon,
     ...sanitizers,
   };
   runBin(

@@ -2,9 +2,8 @@
 // libsimde-dev) into an addon of its own; every op and a whole generation must then have the bits of AVX2. Where the processor has
 // AVX-512, `npm test` runs the real thing and this does nothing. Other paths may be named instead, and options of vitest.
 import { existsSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fail, root, run, runBin, say, which } from './util.mjs';
+import { buildAddon, fail, root, runBin, say } from './util.mjs';
 
 const TESTS = ['test/ops', 'test/engine/invariance.test.ts', 'test/models/golden.test.ts'];
 const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.split(' ') ?? [];
@@ -18,17 +17,10 @@ if (flags.includes('avx512vl')) {
 } else {
   const folder = join(root, 'build/emulated');
   try {
-    if (!existsSync(join(folder, 'CMakeCache.txt')))
-      run('cmake', [
-        ...['-S', root, '-B', folder, ...(which('ninja') ? ['-G', 'Ninja'] : [])],
-        '-DEYRIE_EMULATE_AVX512=ON',
-        '-DEYRIE_CUDA=OFF',
-        `-DEYRIE_OUTPUT_DIR=${join(folder, 'out')}`,
-      ]);
-    run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
+    const addon = buildAddon(folder, ['-DEYRIE_EMULATE_AVX512=ON', '-DEYRIE_CUDA=OFF']);
     const words = process.argv.slice(2);
     const named = words.filter((word) => !word.startsWith('-'));
-    const env = { ...process.env, EYRIE_ADDON: join(folder, 'out/eyrie.node') };
+    const env = { ...process.env, EYRIE_ADDON: addon };
     runBin(
       'vitest',
       'vitest.mjs',

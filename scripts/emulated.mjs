@@ -1,11 +1,9 @@
 // `npm run test:emulated`: the CUDA kernels on the CPU (csrc/emulation), in an addon of its own, under the tests of every op and of
 // whole models. Other paths may be named instead, and options of vitest; --build only builds, and prints where the addon is; --asan
 // builds it with AddressSanitizer and UndefinedBehaviorSanitizer, in another folder, and takes fewer tests.
-import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { missing } from './native.mjs';
-import { fail, root, run, runBin, sanitizerEnvironment, say, which } from './util.mjs';
+import { buildAddon, fail, root, runBin, sanitizerEnvironment, say } from './util.mjs';
 
 const TESTS = ['test/ops', 'test/cuda', 'test/models/golden'];
 const ASAN_TESTS = ['test/ops', 'test/fuzz/calls'];
@@ -20,15 +18,10 @@ if (lacks || !sanitizers) {
   process.exit(0);
 }
 try {
-  if (!existsSync(join(folder, 'CMakeCache.txt')))
-    run('cmake', [
-      ...['-S', root, '-B', folder, ...(which('ninja') ? ['-G', 'Ninja'] : [])],
-      ...(asan ? ['-DEYRIE_SANITIZE=address,undefined'] : []),
-      '-DEYRIE_EMULATE_CUDA=ON',
-      `-DEYRIE_OUTPUT_DIR=${join(folder, 'out')}`,
-    ]);
-  run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
-  const addon = join(folder, 'out/eyrie.node');
+  const addon = buildAddon(folder, [
+    ...(asan ? ['-DEYRIE_SANITIZE=address,undefined'] : []),
+    '-DEYRIE_EMULATE_CUDA=ON',
+  ]);
   if (words.includes('--build')) {
     say(addon);
   } else {

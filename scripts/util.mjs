@@ -1,6 +1,7 @@
 // What the scripts share.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -70,4 +71,15 @@ export function cached(folder, name) {
   const path = join(folder, 'CMakeCache.txt');
   if (!existsSync(path)) return null;
   return new RegExp(`^${name}:[A-Z]+=(.*)$`, 'm').exec(readFileSync(path, 'utf8'))?.[1] ?? null;
+}
+
+/** Builds an addon of its own in a folder, configured once with CMake's `options`. @returns {string} its path */
+export function buildAddon(folder, options) {
+  const out = join(folder, 'out');
+  if (!existsSync(join(folder, 'CMakeCache.txt'))) {
+    const generator = which('ninja') ? ['-G', 'Ninja'] : [];
+    run('cmake', ['-S', root, '-B', folder, ...generator, ...options, `-DEYRIE_OUTPUT_DIR=${out}`]);
+  }
+  run('cmake', ['--build', folder, '--parallel', String(availableParallelism())]);
+  return join(out, 'eyrie.node');
 }

@@ -8,8 +8,8 @@
 namespace eyrie::cpu::EYRIE_LEVEL {
 namespace {
 
-// Fewer rows are the level below's: a multiplication takes its 16 cycles for one row as for 16, and weights with scales would have to go through memory. (Measured
-// on an Intel Xeon of the fourth generation, two threads, from memory: one row of q4_0 takes 25.2 GB/s by multiply-adds and less by tiles, q8_0 up to two rows.)
+// Fewer rows are the level below's: a multiplication takes its 16 cycles for one row as for 16, and weights with scales would have to go through memory. (Where it was
+// tried, on an Intel Xeon, multiply-adds were faster for one row of every format with scales, in q8_0 for two; these kernels themselves were not measured.)
 constexpr int64_t kFewRows = 2;
 
 // Whether a launch is done in tiles. i4_g128 folds groups of blocks.

@@ -26,23 +26,10 @@ EYRIE_INLINE void prepare_row(const float* x, int64_t K, bool bf16, bool nibbles
       0x1p0f,   0x1p-4f, 0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p0f,   0x1p-4f,  0x1p-8f,
       0x1p-12f, 0x1p0f,  0x1p-4f,  0x1p-8f,  0x1p-12f, 0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f,
       0x1p-24f, 0x1p0f,  0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f,   0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p0f};
-  const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
   const V16 scale_even = v_load(kScale), scale_odd = v_load(kScale + 16);
   for (int64_t k = 0; k < K; k += kBlock, values += R * kBlock, sums += R) {
     V16 a, b;
-    if (k + kBlock <= K) {
-      a = v_load(x + k);
-      b = v_load(x + k + 16);
-    } else {
-      a = v_load_n(x + k, int(K - k));
-      b = v_load_n(x + k + 16, int(K - k - 16));
-    }
-    if (bf16) {
-      a = v_round_bf16(a);
-      b = v_round_bf16(b);
-    }
-    a = v_select_lt(v_max(a, v_sub(zero, a)), tiny, zero, a);
-    b = v_select_lt(v_max(b, v_sub(zero, b)), tiny, zero, b);
+    load_block(x, k, K, bf16, &a, &b);
     V16 even, odd;
     v_unzip(a, b, &even, &odd);
     if (nibbles) {

@@ -17,20 +17,9 @@ struct Activations {
 EYRIE_INLINE int64_t row_words(int64_t blocks) { return blocks * (kBlock / 2 + 3); }
 
 EYRIE_INLINE void prepare_row(const float* x, int64_t K, int R, uint32_t* pairs, float* sums, float* halves) {
-  const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
   for (int64_t k = 0; k < K; k += kBlock, pairs += R * kBlock / 2) {
     V16 a, b;
-    if (k + kBlock <= K) {
-      a = v_load(x + k);
-      b = v_load(x + k + 16);
-    } else {
-      a = v_load_n(x + k, int(K - k));
-      b = v_load_n(x + k + 16, int(K - k - 16));
-    }
-    a = v_round_bf16(a);
-    b = v_round_bf16(b);
-    a = v_select_lt(v_max(a, v_sub(zero, a)), tiny, zero, a);  // as in the other levels
-    b = v_select_lt(v_max(b, v_sub(zero, b)), tiny, zero, b);
+    load_block(x, k, K, true, &a, &b);
     V16 even, odd;
     v_unzip(a, b, &even, &odd);
     _mm512_storeu_si512(pairs, join_pairs(even, odd));

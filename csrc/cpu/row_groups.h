@@ -40,6 +40,24 @@ EYRIE_INLINE int64_t stored_before(const X& x, int64_t g) {
 }
 #endif
 
+// Inputs k to k + 31 of a row of K, zeros behind its end: rounded to bf16 on request, and flushed to zero below 2^-98, so that scaling one by 16^-6 is exact.
+EYRIE_INLINE void load_block(const float* x, int64_t k, int64_t K, bool bf16, V16* a, V16* b) {
+  const V16 tiny = v_set1(0x1p-98f), zero = v_zero();
+  if (k + 32 <= K) {
+    *a = v_load(x + k);
+    *b = v_load(x + k + 16);
+  } else {
+    *a = v_load_n(x + k, int(K - k));
+    *b = v_load_n(x + k + 16, int(K - k - 16));
+  }
+  if (bf16) {
+    *a = v_round_bf16(*a);
+    *b = v_round_bf16(*b);
+  }
+  *a = v_select_lt(v_max(*a, v_sub(zero, *a)), tiny, zero, *a);
+  *b = v_select_lt(v_max(*b, v_sub(zero, *b)), tiny, zero, *b);
+}
+
 // What to do with the rows of x before the product.
 struct Prepare {
   const float* norm;  // RMSNorm weight, or null
